@@ -1,0 +1,1 @@
+"""What people and programs touch: the client, the command line, the local stack."""

@@ -1,0 +1,328 @@
+"""The client: what a program calls to remember, to wait, to search and to forget."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from api_stub.home import connected_settings
+from api_stub.status import Status, read_status
+from ingest.producer import Draft, Enqueued, Producer
+from memory.broker import Nudger, TaskName, ask, make_celery
+from memory.cleanup import CleanupPolicy, CleanupReport, clean_up
+from memory.database import Database
+from memory.errors import NotYetSearchable, SearchUnavailable
+from memory.messages import DEFAULT_NAMESPACE, raw_memory
+from memory.models import (
+    Memory,
+    MemoryId,
+    MemoryState,
+    MemoryType,
+    Outcome,
+    Receipt,
+    SearchHit,
+    SearchRequest,
+    Seq,
+)
+from memory.store.dead_letters import DeadLetter, DeadLetters
+from memory.store.memories import MemoryStore
+from memory.stream import IngestStream
+from memory.validation import check_limit, check_name, check_number, check_text, check_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from memory.settings import Settings
+
+_FIRST_LOOK_S = 0.01
+_SLOWEST_LOOK_S = 0.25
+_LONGEST_WAIT_IN_INDEXER_S = 2.0
+
+
+class MemoryClient:
+    """Talks to a running pipeline. Safe to share between threads; not across a fork.
+
+    Three different states are three different calls: `enqueue` returns when a memory is *accepted*
+    (Redis has it), `wait` when it is *searchable* (or dead), and `get` reads what is *stored*.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database_url)
+        self._store = MemoryStore(self._database)
+        self._dead_letters = DeadLetters(self._database)
+        self._stream = IngestStream(
+            settings.redis_database_url("ingest"),
+            max_waiting=settings.max_waiting,
+            fsync=settings.durability == "fsync",
+        )
+        self._app = make_celery(settings)
+        self._nudger = Nudger(self._app, self._stream)
+        self.producer = Producer(
+            stream=self._stream, nudger=self._nudger, max_content_bytes=settings.max_content_bytes
+        )
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Connect to the servers that the environment names, else to the stack of MEMORY_HOME.
+
+        Raises:
+            SettingsError: a setting has a bad value.
+            NoStack: neither is there; says how to start one.
+
+        """
+        return cls(connected_settings())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._stream.close()
+        self._app.close()
+        self._database.close()
+
+    def enqueue(
+        self,
+        content: str,
+        *,
+        memory_type: MemoryType | str = MemoryType.EPISODIC,
+        source: str = "user",
+        metadata: dict[str, Any] | None = None,
+        uid: str | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        created_at: Any = None,
+    ) -> Receipt:
+        """Hand over one memory, ahead of every bulk import. It is accepted when this returns.
+
+        Args:
+            content: text, at most MEMORY_MAX_CONTENT_BYTES.
+            memory_type: a `MemoryType` or its name in any case.
+            source: where it comes from.
+            metadata: a JSON object; its `importance` is a number in 0..1.
+            uid: the idempotency key: a memory is stored once for each (namespace, uid).
+            namespace: whose memory it is; searches see one namespace.
+            created_at: an aware datetime or ISO 8601 text; now where absent.
+
+        Raises:
+            InvalidMemory: names the field, the value and what is allowed.
+            QueueFull: too much is waiting; says when to try again.
+            ServerAway: Redis cannot be reached; try again under the same uid.
+
+        """
+        raw = raw_memory(
+            content,
+            max_content_bytes=self._settings.max_content_bytes,
+            memory_type=memory_type,
+            source=source,
+            metadata=metadata,
+            uid=uid,
+            namespace=namespace,
+            created_at=created_at,
+        )
+        return self.producer.enqueue(raw)
+
+    def enqueue_many(self, drafts: Iterable[Draft], *, patience_s: float = 60) -> Enqueued:
+        """Hand over many memories, behind what waits already. Returns their receipts, in order.
+
+        Args:
+            drafts: mappings with `content` and any of the other arguments of `enqueue`, or just texts.
+                A bad one is refused and listed in `.rejected`, the rest goes on.
+            patience_s: how long to wait for room each time the queue is full.
+
+        Raises:
+            QueueFull: there was no room in time. What was accepted before stays accepted.
+            ServerAway: Redis cannot be reached; hand over the same again, under the same uids.
+
+        """
+        return self.producer.enqueue_many(drafts, patience_s=patience_s)
+
+    @overload
+    def wait(self, receipts: Receipt, timeout_s: float = ...) -> Outcome: ...
+    @overload
+    def wait(self, receipts: Iterable[Receipt], timeout_s: float = ...) -> list[Outcome]: ...
+    def wait(self, receipts: Receipt | Iterable[Receipt], timeout_s: float = 30) -> Outcome | list[Outcome]:
+        """Wait until each memory is searchable, dead or deleted; return how far each has come.
+
+        Where time runs out, an outcome says so by its state, `accepted` or `stored`. A searchable
+        outcome's `seq` may be given to `search(min_seq=…)`.
+        """
+        if isinstance(receipts, Receipt):
+            return self._wait([receipts], timeout_s)[0]
+        return self._wait(list(receipts), timeout_s)
+
+    def outcomes(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Return how far each of these memories has come, in their order, without waiting."""
+        keys = [(r.namespace, r.uid) for r in receipts]
+        rows = self._store.progress(keys)
+        reasons = self._dead_letters.reasons(key for key in keys if key not in rows)
+        found: list[Outcome] = []
+        for receipt, key in zip(receipts, keys, strict=True):
+            if row := rows.get(key):
+                state = MemoryState.SEARCHABLE if row.searchable else MemoryState.STORED
+                state = MemoryState.DELETED if row.deleted else state
+                found.append(Outcome(receipt=receipt, state=state, id=row.memory_id, seq=row.seq))
+            elif key in reasons:
+                found.append(Outcome(receipt=receipt, state=MemoryState.DEAD, reason=reasons[key]))
+            else:
+                found.append(Outcome(receipt=receipt, state=MemoryState.ACCEPTED))
+        return found
+
+    def search(
+        self,
+        query: str,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        memory_types: Iterable[MemoryType | str] | MemoryType | str | None = None,
+        limit: int = 5,
+        min_score: float = -1.0,
+        min_seq: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[SearchHit]:
+        """Return the `limit` nearest live memories of a namespace, best first.
+
+        Args:
+            query: text.
+            namespace: whose memories.
+            memory_types: only these types; all where absent. If `limit` memories match, `limit` come back.
+            limit: 1..1000.
+            min_score: none below it; the score is the cosine, -1..1, higher is nearer.
+            min_seq: the write that must be seen (of an `Outcome`, or returned by `delete`).
+            timeout_s: how long to wait; MEMORY_SEARCH_TIMEOUT_S where absent.
+
+        Raises:
+            InvalidMemory: an argument is not allowed; names it.
+            NotYetSearchable: the write of `min_seq` was not searchable in time.
+            SearchUnavailable: nobody answered in time.
+
+        """
+        request = SearchRequest(
+            query=check_text("query", query, max_bytes=self._settings.max_content_bytes),
+            namespace=check_name("namespace", namespace),
+            memory_types=check_types(memory_types),
+            limit=check_limit(limit),
+            min_score=check_number("min_score", min_score, low=-1, high=1),
+            min_seq=None if min_seq is None else Seq(min_seq),
+        )
+        return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
+
+    def get(self, memory_id: int) -> Memory:
+        """Return a stored memory by its id.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+
+        """
+        return self._store.get(MemoryId(memory_id))
+
+    def get_by_uid(self, uid: str, *, namespace: str = DEFAULT_NAMESPACE) -> Memory:
+        """Return a stored memory by its idempotency key.
+
+        Raises:
+            NotFound: there is none (yet), or it was deleted.
+
+        """
+        return self._store.get_by_uid(uid, namespace=namespace)
+
+    def delete(self, memory_id: int) -> Seq:
+        """Delete a memory: no search returns it from now on, and it never comes back under its uid.
+
+        Returns the removal's sequence number.
+
+        Raises:
+            NotFound: there is none, or it was deleted already.
+
+        """
+        seq = self._store.delete(MemoryId(memory_id))
+        self._nudger.nudge("index")
+        return seq
+
+    def cleanup(self, policy: CleanupPolicy, *, dry_run: bool = True, force: bool = False) -> CleanupReport:
+        """Forget what is both old and unimportant, or with `dry_run` count it.
+
+        Raises:
+            CleanupBraked: it would remove suspiciously much, and `force` is not set.
+
+        """
+        report = clean_up(self._database, policy, dry_run=dry_run, force=force)
+        if report.deleted:
+            self._nudger.nudge("index")
+        return report
+
+    def status(self) -> Status:
+        """Return the counts by state and what lags."""
+        return read_status(self._database, self._stream)
+
+    def verify(self, *, timeout_s: float = 600) -> dict[str, Any]:
+        """Let the indexer compare its index with the database: every id, and sampled vectors.
+
+        Returns a mapping with `equal`, `n_missing`, `n_extra`, `n_different` and `examples`.
+
+        Raises:
+            SearchUnavailable: the indexer gave no answer in time.
+
+        """
+        answer = ask(self._app, TaskName.COMPARE, timeout_s=timeout_s)
+        if not answer["ok"]:
+            raise SearchUnavailable(answer["message"])
+        comparison: dict[str, Any] = answer["comparison"]
+        return comparison
+
+    def dead_letters(self, *, limit: int = 100, ids: Sequence[int] | None = None) -> list[DeadLetter]:
+        """Return dead letters, oldest first; only those of `ids` if given."""
+        return self._dead_letters.list(limit=limit, ids=ids)
+
+    def retry_dead_letters(self, ids: Sequence[int] | None = None) -> int:
+        """Put dead letters back on the stream, all of them for `None`; return how many.
+
+        Killed in the middle, a letter may be both: it is stored once all the same.
+        """
+        n_retried = 0
+        while letters := self._dead_letters.list(limit=500, ids=ids):
+            self._stream.push([letter.body for letter in letters], lane="bulk")
+            n_retried += self._dead_letters.remove([letter.id for letter in letters])
+            self._nudger.nudge("embed")
+            if ids is None and len(letters) < 500:
+                break  # what comes back as a dead letter at once is not retried again
+        return n_retried
+
+    def purge_dead_letters(self, ids: Sequence[int] | None = None) -> int:
+        """Forget dead letters, all of them for `None`; return how many."""
+        return self._dead_letters.remove(ids)
+
+    def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:
+        deadline = time.monotonic() + timeout_s
+        pause_s = _FIRST_LOOK_S
+        settled: dict[int, Outcome] = {}
+        open_ = list(range(len(receipts)))
+        while True:
+            settled |= zip(open_, self.outcomes([receipts[i] for i in open_]), strict=True)
+            open_ = [i for i in open_ if not settled[i].settled]
+            if not open_ or time.monotonic() >= deadline:
+                return [settled[i] for i in range(len(receipts))]
+            time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            pause_s = min(pause_s * 1.5, _SLOWEST_LOOK_S)
+
+    def _search(self, request: SearchRequest, *, timeout_s: float) -> list[SearchHit]:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.05, deadline - time.monotonic())
+            wait_s = min(left_s / 2, _LONGEST_WAIT_IN_INDEXER_S)
+            answer = ask(self._app, TaskName.SEARCH, request.as_json(), wait_s, timeout_s=left_s)
+            if answer["ok"]:
+                return [_hit(hit) for hit in answer["hits"]]
+            if answer["error"] != NotYetSearchable.__name__:
+                raise SearchUnavailable(answer["message"])
+            if time.monotonic() + _LONGEST_WAIT_IN_INDEXER_S > deadline:
+                raise NotYetSearchable(answer["message"])
+
+
+def _hit(hit: dict[str, Any]) -> SearchHit:
+    score, rank = hit.pop("score"), hit.pop("rank")
+    return SearchHit(memory=Memory.from_json(hit), score=score, rank=rank)

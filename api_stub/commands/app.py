@@ -1,0 +1,66 @@
+"""`memory`: the command line's entry, its commands, and the exit code of each kind of error."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from api_stub.commands import demo, dlq, maintain, memories, up
+from api_stub.commands.ingest import ingest
+from api_stub.commands.output import Exit, err
+from memory.errors import (
+    CleanupBraked,
+    InvalidMemory,
+    MemorySystemError,
+    NoStack,
+    NotFound,
+    NotYetSearchable,
+    Recoverable,
+    SearchUnavailable,
+    SettingsError,
+)
+
+app = typer.Typer(
+    name="memory",
+    help="A persistent memory for AI assistants. Start it with `memory up`, then use the other commands.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(up.up)
+app.command()(memories.add)
+app.command()(ingest)
+app.command()(memories.search)
+app.command()(memories.get)
+app.command()(memories.delete)
+app.command()(maintain.cleanup)
+app.command()(maintain.status)
+app.command()(maintain.verify)
+app.command()(maintain.doctor)
+app.command()(demo.demo)
+app.add_typer(dlq.app, name="dlq")
+
+_EXIT_OF: tuple[tuple[type[MemorySystemError], Exit], ...] = (
+    (InvalidMemory, Exit.USAGE),
+    (NoStack, Exit.NO_STACK),
+    (Recoverable, Exit.NO_STACK),
+    (NotFound, Exit.NOT_FOUND),
+    (NotYetSearchable, Exit.NOT_YET),
+    (SearchUnavailable, Exit.NOT_YET),
+    (SettingsError, Exit.REFUSED),
+    (CleanupBraked, Exit.REFUSED),
+)
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line on standard error and its exit code."""
+    try:
+        app()
+    except MemorySystemError as error:
+        err.print(f"memory: {error}", markup=False)
+        sys.exit(next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.PARTLY))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""`memory add | search | get | delete`: single memories."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from api_stub.client import MemoryClient
+from api_stub.commands.output import Exit, JsonOption, NamespaceOption, out, print_json
+from memory.errors import InvalidMemory
+from memory.messages import DEFAULT_NAMESPACE, decode_object
+from memory.models import Memory, MemoryState, MemoryType, Outcome
+
+Identifier = Annotated[str, typer.Argument(metavar="ID", help="The memory's number, or with --uid its uid.")]
+UidFlag = Annotated[bool, typer.Option("--uid", help="ID is a uid in the namespace.")]
+
+
+def add(
+    content: Annotated[str, typer.Argument(help="What to remember; - reads standard input.")],
+    memory_type: Annotated[
+        str, typer.Option("--type", "-t", help="One of: " + ", ".join(MemoryType))
+    ] = "episodic",
+    source: Annotated[str, typer.Option(help="Where it comes from.")] = "user",
+    importance: Annotated[float | None, typer.Option(help="0..1; absent counts as 0.5.")] = None,
+    metadata: Annotated[str | None, typer.Option(help="A JSON object.")] = None,
+    uid: Annotated[str | None, typer.Option(help="Idempotency key; the same one again adds nothing.")] = None,
+    created_at: Annotated[str | None, typer.Option(help="ISO 8601; now where absent.")] = None,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait until it is searchable.")] = 30,
+    json: JsonOption = False,
+) -> None:
+    """Remember one memory, and wait until it is searchable.
+
+    Example: memory add "Inês is allergic to hazelnuts" --type semantic --importance 0.9
+    """
+    given = decode_object(metadata) if metadata is not None else {}
+    if importance is not None:
+        given["importance"] = importance
+    with MemoryClient.from_env() as client:
+        receipt = client.enqueue(
+            sys.stdin.read() if content == "-" else content,
+            memory_type=memory_type,
+            source=source,
+            metadata=given,
+            uid=uid,
+            namespace=namespace,
+            created_at=created_at,
+        )
+        outcome = client.wait(receipt, timeout_s=wait_s)
+    _show_outcome(outcome, json=json)
+    if outcome.state is not MemoryState.SEARCHABLE:
+        raise typer.Exit(Exit.PARTLY if outcome.settled or wait_s == 0 else Exit.NOT_YET)
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    memory_type: Annotated[
+        list[str] | None, typer.Option("--type", "-t", help="Only this type; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="At most so many, 1..1000.")] = 5,
+    min_score: Annotated[float, typer.Option(help="None below it; cosine, -1..1.")] = -1.0,
+    min_seq: Annotated[int | None, typer.Option(help="The write that must be seen.")] = None,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    json: JsonOption = False,
+) -> None:
+    """Search by meaning, best first.
+
+    Example: memory search "what can she not eat?" --type semantic --limit 3
+    """
+    with MemoryClient.from_env() as client:
+        hits = client.search(
+            query,
+            namespace=namespace,
+            memory_types=memory_type or None,
+            limit=limit,
+            min_score=min_score,
+            min_seq=min_seq,
+        )
+    if json:
+        print_json({"query": query, "results": [hit.as_json() for hit in hits]})
+        return
+    if not hits:
+        out.print(f"nothing found in namespace {namespace}", markup=False)
+        return
+    table = Table(
+        "score", "id", "type", "when", "memory", box=None, header_style="bold", padding=(0, 2, 0, 0)
+    )
+    for hit in hits:
+        m = hit.memory
+        table.add_row(
+            f"{hit.score:.3f}", str(m.id), m.memory_type, f"{m.created_at:%Y-%m-%d %H:%M}", _plain(m.content)
+        )
+    out.print(table)
+
+
+def get(
+    identifier: Identifier,
+    by_uid: UidFlag = False,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    json: JsonOption = False,
+) -> None:
+    """Show one stored memory.
+
+    Example: memory get 17
+    """
+    with MemoryClient.from_env() as client:
+        memory = _find(client, identifier, by_uid=by_uid, namespace=namespace)
+    if json:
+        print_json(memory.as_json())
+        return
+    for name, value in memory.as_json().items():
+        out.print(f"{name:>14}  {value}", markup=False)
+
+
+def delete(
+    identifier: Identifier,
+    by_uid: UidFlag = False,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    json: JsonOption = False,
+) -> None:
+    """Delete one memory: no search returns it from now on, and it never comes back.
+
+    Example: memory delete 17
+    """
+    with MemoryClient.from_env() as client:
+        memory_id = (
+            _find(client, identifier, by_uid=by_uid, namespace=namespace).id
+            if by_uid
+            else _number(identifier)
+        )
+        seq = client.delete(memory_id)
+    if json:
+        print_json({"id": memory_id, "state": MemoryState.DELETED.value, "seq": seq})
+    else:
+        out.print(f"deleted memory {memory_id} (write {seq})")
+
+
+def _find(client: MemoryClient, identifier: str, *, by_uid: bool, namespace: str) -> Memory:
+    if by_uid:
+        return client.get_by_uid(identifier, namespace=namespace)
+    return client.get(_number(identifier))
+
+
+def _number(identifier: str) -> int:
+    if not identifier.isdecimal() or len(identifier) > 18:
+        raise InvalidMemory(field="ID", value=identifier, allowed="a memory's number (or give --uid)")
+    return int(identifier)
+
+
+def _show_outcome(outcome: Outcome, *, json: bool) -> None:
+    shown: dict[str, Any] = {
+        "uid": outcome.receipt.uid,
+        "namespace": outcome.receipt.namespace,
+        "state": outcome.state.value,
+        "id": outcome.id,
+        "seq": outcome.seq,
+        "reason": outcome.reason,
+    }
+    if json:
+        print_json(shown)
+        return
+    where = f" as memory {outcome.id}" if outcome.id is not None else ""
+    why = f": {outcome.reason}" if outcome.reason else ""
+    out.print(f"{outcome.state.value}{where} (uid {outcome.receipt.uid}){why}", markup=False)
+
+
+def _plain(content: str) -> str:
+    """Show a memory on one line, without characters that would change the terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in content).split())
+    shown = line if len(line) <= 300 else f"{line[:299]}…"
+    return shown.replace("[", r"\[")

@@ -1,0 +1,125 @@
+"""The local stack: which servers and processes a MEMORY_HOME runs, in which order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from api_stub.home import RunningStack, announce
+from api_stub.stack.children import ChildSpec
+from api_stub.stack.servers import PostgresServer, RedisServer
+from api_stub.stack.supervisor import Supervisor
+from memory.database import Database
+from memory.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memory.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Servers:
+    redis: RedisServer | None  # None: one is named in the environment
+    postgres: PostgresServer | None
+    redis_url: str
+    db_url: str
+
+
+def local_stack(settings: Settings, *, n_embed_workers: int, say: Callable[[str], None]) -> Supervisor:
+    """Prepare servers and processes, without starting any; the supervisor starts them.
+
+    Stage 0 are the servers, stage 1 the processes. When stage 0 is ready, the database is created and
+    migrated and the stack is announced in MEMORY_HOME; when stage 1 is, it is announced as ready.
+
+    Raises:
+        SettingsError: a server cannot run here; says why and what to do.
+
+    """
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    servers = _servers(settings)
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True)
+
+    def on_stage_ready(stage: int) -> None:
+        if stage == 0:
+            if servers.postgres:
+                servers.postgres.ensure_database()
+            database = Database(servers.db_url)
+            database.upgrade()
+            database.close()
+        announce(
+            home,
+            RunningStack(
+                pid=os.getpid(), redis_url=servers.redis_url, db_url=servers.db_url, ready=stage == 1
+            ),
+        )
+
+    processes = _processes(settings, servers, n_embed_workers=n_embed_workers, logs=logs)
+    return Supervisor(
+        stages=[_server_specs(servers, logs), processes], say=say, on_stage_ready=on_stage_ready
+    )
+
+
+def _servers(settings: Settings) -> _Servers:
+    redis = None if settings.redis_url else RedisServer(settings.home / "redis")
+    postgres = None if settings.db_url else PostgresServer(settings.home / "postgres")
+    if redis:
+        redis.prepare()
+    if postgres:
+        postgres.prepare()
+    return _Servers(
+        redis=redis,
+        postgres=postgres,
+        redis_url=settings.redis_url or (redis.url if redis else ""),
+        db_url=settings.db_url or (postgres.url if postgres else ""),
+    )
+
+
+def _server_specs(servers: _Servers, logs: Path) -> list[ChildSpec]:
+    specs = []
+    if servers.redis:
+        specs.append(servers.redis.child(logs / "redis.log"))
+    if servers.postgres:
+        specs.append(servers.postgres.child(logs / "postgres.log"))
+    return specs
+
+
+def _processes(settings: Settings, servers: _Servers, *, n_embed_workers: int, logs: Path) -> list[ChildSpec]:
+    n_threads = settings.embed_threads or max(1, (os.cpu_count() or 1) // n_embed_workers)
+    environment = {
+        "MEMORY_HOME": str(settings.home),
+        "FAISS_INDEX_PATH": str(settings.index_directory),
+        "REDIS_URL": servers.redis_url,
+        "MEMORY_DB_URL": servers.db_url,
+        "MEMORY_EMBED_THREADS": str(n_threads),
+        "PYTHONUNBUFFERED": "1",
+    }
+    commands: dict[str, tuple[str, ...]] = {
+        f"embed-{n}": ("workers", "embed", "--name", f"embed-{n}") for n in range(1, n_embed_workers + 1)
+    }
+    commands |= {"indexer": ("indexer",), "beat": ("workers", "beat")}
+    return [
+        _process(name, command, environment=environment, home=settings.home, logs=logs)
+        for name, command in commands.items()
+    ]
+
+
+def _process(
+    name: str, command: tuple[str, ...], *, environment: dict[str, str], home: Path, logs: Path
+) -> ChildSpec:
+    heartbeat = Heartbeat(home, name)
+    heartbeat.forget()
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-P", "-m", *command),
+        env=environment,
+        cwd=home,
+        log_path=logs / f"{name}.log",
+        is_ready=lambda: heartbeat.age_s() is not None,
+        start_timeout_s=180,
+    )

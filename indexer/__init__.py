@@ -1,0 +1,1 @@
+"""The indexer: the one process that owns the index, and answers searches from it."""

@@ -1,0 +1,150 @@
+"""The indexer's composition root: take the lock, load the index, then answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import signals
+
+from indexer.lock import OwnerLock
+from indexer.owner import IndexOwner
+from indexer.tasks import register
+from memory.broker import QueueName, make_celery
+from memory.database import Database
+from memory.embedding import EmbeddingModel
+from memory.faiss_index import set_threads
+from memory.heartbeat import Heartbeat
+from memory.index_sync import IndexSync
+from memory.logs import configure_logging
+from memory.search import Searcher
+from memory.snapshot import SnapshotFolder
+from memory.store.event_log import EventLog
+from memory.store.memories import MemoryStore
+from memory.stream import IngestStream
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from memory.models import Identity
+    from memory.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+NAME = "indexer"
+SEARCH_THREADS = 4
+_STOP_TIMEOUT_S = 8
+
+
+def run_indexer(settings: Settings) -> None:
+    """Own the index and answer searches until SIGTERM. Waits first while another process owns it."""
+    configure_logging(level=settings.log_level, process=NAME)
+    heartbeat = Heartbeat(settings.home, NAME)
+    database = Database(settings.database_url)
+    database.upgrade()
+    _take_lock(settings, heartbeat)
+    set_threads(1)
+    model = QueryModel(settings)
+    sync = IndexSync.open(
+        database=database,
+        folder=SnapshotFolder(settings.index_directory),
+        identity=_identity(database, model),
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+    )
+    searcher = Searcher(replica=lambda: sync.replica, store=MemoryStore(database), embed_query=model.embed)
+    owner = IndexOwner(
+        sync=sync,
+        stream=IngestStream(settings.redis_database_url("ingest")),
+        searcher=searcher,
+        settings=settings,
+        heartbeat=heartbeat,
+        check=lambda: model.check(database),
+    )
+    app = make_celery(settings)
+    register(app, owner=owner, sync=sync, searcher=searcher)
+    _start_with_worker(owner)
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={SEARCH_THREADS}",
+            f"--queues={QueueName.SEARCH.value},{QueueName.INDEX.value}",
+            f"--hostname={NAME}@%h",
+            f"--loglevel={settings.log_level}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
+
+
+class QueryModel:
+    """The model for queries, loaded beside everything else: it takes seconds, the index does not."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._encoding = threading.Lock()  # a fast tokenizer must not be used by two threads at once
+        self._checked = False
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+        self._model: Future[EmbeddingModel] = executor.submit(_load, settings)
+        executor.shutdown(wait=False)
+
+    def embed(self, query: str) -> npt.NDArray[np.float32]:
+        """Embed one text. Returns float32 (d,), length 1. Waits for the model to be loaded."""
+        model = self._model.result()
+        with self._encoding:
+            vector: npt.NDArray[np.float32] = model.encode([query])[0]
+        return vector
+
+    def identity(self, database: Database) -> Identity:
+        """Wait for the model and make it the database's.
+
+        Raises:
+            ModelMismatch: the stored vectors come from another model.
+
+        """
+        model = self._model.result()
+        identity = EventLog(database).claim_model(fingerprint=model.fingerprint, dim=model.embedding_dim)
+        self._checked = True
+        return identity
+
+    def check(self, database: Database) -> None:
+        """Once loaded, check that it is the database's model; raise whatever its loading raised."""
+        if not self._checked and self._model.done():
+            self.identity(database)
+
+
+def _load(settings: Settings) -> EmbeddingModel:
+    model = EmbeddingModel(settings.embedding_model, n_threads=1)
+    model.encode(["The first pass is the slowest."])
+    log.info("model_loaded", model=model.fingerprint)
+    return model
+
+
+def _identity(database: Database, model: QueryModel) -> Identity:
+    return EventLog(database).identity() or model.identity(database)
+
+
+def _take_lock(settings: Settings, heartbeat: Heartbeat) -> None:
+    """Become the owner; the lock stays with the process until it ends, however it ends."""
+    lock = OwnerLock(settings.index_directory)
+    if not lock.try_acquire():
+        log.warning("standby", reason="another process owns this index; waiting for it to end")
+        lock.acquire(on_wait=heartbeat.touch)
+
+
+def _start_with_worker(owner: IndexOwner) -> None:
+    """Start the owner before the first task is taken, and stop it after the last one."""
+
+    def start(**_kwargs: Any) -> None:
+        owner.start()
+
+    def stop(**_kwargs: Any) -> None:
+        owner.stop(timeout_s=_STOP_TIMEOUT_S)
+
+    signals.worker_init.connect(start, weak=False)
+    signals.worker_shutdown.connect(stop, weak=False)

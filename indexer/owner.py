@@ -1,0 +1,128 @@
+"""The owner's thread: applies events, saves snapshots, and runs what else must not be interleaved."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from memory.errors import Recoverable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memory.heartbeat import Heartbeat
+    from memory.index_sync import IndexSync
+    from memory.search import Searcher
+    from memory.settings import Settings
+    from memory.stream import IngestStream
+
+log = structlog.get_logger(__name__)
+
+EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits.h
+T = TypeVar("T")
+
+
+class IndexOwner(threading.Thread):
+    """Changes the index, alone. If it cannot go on, the whole process ends and is started again."""
+
+    def __init__(
+        self,
+        *,
+        sync: IndexSync,
+        stream: IngestStream,
+        searcher: Searcher,
+        settings: Settings,
+        heartbeat: Heartbeat,
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__(name="index-owner", daemon=True)
+        self._sync = sync
+        self._stream = stream
+        self._searcher = searcher
+        self._settings = settings
+        self._heartbeat = heartbeat
+        self._check = check
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._last_snapshot = time.monotonic()
+
+    def wake(self) -> None:
+        """Say that there may be events."""
+        self._wake.set()
+
+    def call(self, function: Callable[[], T], *, timeout_s: float) -> T:
+        """Run `function` between two changes of the index, in the owner's thread; return its result."""
+        future: Future[T] = Future()
+        self._calls.put((function, future))
+        self._wake.set()
+        return future.result(timeout=timeout_s)
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Apply nothing more, save a snapshot, and end."""
+        self._stopping.set()
+        self._wake.set()
+        self.join(timeout=timeout_s)
+
+    def run(self) -> None:
+        """Go on until told to stop."""
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+            if self._sync.n_unsaved:
+                self._sync.save_snapshot()
+        except Recoverable as error:
+            log.warning("last_snapshot_not_saved", reason=str(error))
+        except BaseException:
+            # Without its owner the index would stand still unseen. A restart rebuilds what is needed.
+            log.exception("index_owner_failed")
+            os._exit(EXIT_BROKEN)
+
+    def _turn(self) -> None:
+        self._heartbeat.touch()
+        self._wake.wait(timeout=self._settings.tick_s)
+        self._wake.clear()
+        try:
+            self._stream.clear_nudge("index")
+        except Recoverable as error:
+            log.warning("nudge_not_cleared", reason=str(error))
+        try:
+            self._check()
+            self._apply_all()
+            self._run_calls()
+            self._save_when_due()
+            self._searcher.note_recalls()
+        except Recoverable as error:
+            log.warning("index_turn_interrupted", reason=str(error))
+
+    def _apply_all(self) -> None:
+        n_applied = 0
+        while not self._stopping.is_set() and (n := self._sync.apply_next()):
+            n_applied += n
+            self._heartbeat.touch()
+            self._save_when_due()
+        if n_applied:
+            log.info("events_applied", n=n_applied, seq=self._sync.replica.applied_seq)
+
+    def _save_when_due(self) -> None:
+        n_unsaved = self._sync.n_unsaved
+        waited_s = time.monotonic() - self._last_snapshot
+        often_enough = n_unsaved < self._settings.snapshot_every_events
+        if n_unsaved == 0 or (often_enough and waited_s < self._settings.snapshot_every_s):
+            return
+        self._sync.save_snapshot()
+        self._last_snapshot = time.monotonic()
+
+    def _run_calls(self) -> None:
+        while not self._calls.empty():
+            function, future = self._calls.get()
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001 (the caller's to handle)
+                future.set_exception(error)

@@ -1,0 +1,1 @@
+"""Producers: raw memories, validated, onto the stream."""

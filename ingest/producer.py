@@ -1,0 +1,129 @@
+"""The producer: validates raw memories and pushes them onto the stream. Accepted means: Redis has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from memory.errors import InvalidMemory, QueueFull
+from memory.messages import RawMemory, from_mapping, to_envelope
+
+if TYPE_CHECKING:
+    from memory.broker import Nudger
+    from memory.models import Receipt
+    from memory.stream import IngestStream, Lane
+
+CHUNK = 500
+_CHUNK_BYTES = 8 * 2**20
+
+Draft = RawMemory | Mapping[str, Any] | str
+"""What may be enqueued: a validated memory, a mapping with the fields of one, or just its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """One memory that was refused, by its position in what was handed over, from 0."""
+
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued(Sequence["Receipt"]):
+    """The receipts of what was accepted, in order, and what was refused and why."""
+
+    receipts: tuple[Receipt, ...]
+    rejected: tuple[Rejected, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Receipt: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Receipt, ...]: ...
+    def __getitem__(self, index: int | slice) -> Receipt | tuple[Receipt, ...]:
+        return self.receipts[index]
+
+    def __len__(self) -> int:
+        return len(self.receipts)
+
+
+class Producer:
+    """Pushes raw memories: one at a time on the fast lane, many on the bulk lane."""
+
+    def __init__(self, *, stream: IngestStream, nudger: Nudger, max_content_bytes: int) -> None:
+        self._stream = stream
+        self._nudger = nudger
+        self._max_content_bytes = max_content_bytes
+
+    def enqueue(self, raw: RawMemory) -> Receipt:
+        """Push one memory ahead of every bulk import.
+
+        Raises:
+            QueueFull: nothing was pushed; try again later.
+            ServerAway: Redis cannot be reached; push the same memory (the same uid) again.
+
+        """
+        self.push([raw], lane="fast")
+        return raw.receipt
+
+    def enqueue_many(self, drafts: Iterable[Draft], *, patience_s: float) -> Enqueued:
+        """Push many memories behind everything that waits. A bad one is refused, the rest goes on.
+
+        Args:
+            drafts: any iterable; it is read as it is pushed, in chunks.
+            patience_s: how long to wait for room each time the lane is full.
+
+        Raises:
+            QueueFull: there was no room in time. What was pushed before stays accepted.
+            ServerAway: Redis cannot be reached; push the same again, under the same uids.
+
+        """
+        receipts: list[Receipt] = []
+        rejected: list[Rejected] = []
+        for chunk in _chunks(self._valid(drafts, rejected)):
+            self.push_patiently(chunk, patience_s=patience_s)
+            receipts.extend(raw.receipt for raw in chunk)
+        return Enqueued(receipts=tuple(receipts), rejected=tuple(rejected))
+
+    def push(self, raws: Sequence[RawMemory], *, lane: Lane) -> None:
+        """Push all of these or none, and nudge the embed workers."""
+        self._stream.push([to_envelope(raw) for raw in raws], lane=lane)
+        self._nudger.nudge("embed")
+
+    def push_patiently(self, raws: Sequence[RawMemory], *, patience_s: float) -> None:
+        """Push on the bulk lane, waiting for room up to `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return self.push(raws, lane="bulk")
+            except QueueFull as full:
+                if time.monotonic() + full.retry_after_s > deadline:
+                    raise
+                time.sleep(full.retry_after_s)
+
+    def _valid(self, drafts: Iterable[Draft], rejected: list[Rejected]) -> Iterator[RawMemory]:
+        for position, draft in enumerate(drafts):
+            try:
+                yield self._validated(draft)
+            except InvalidMemory as error:
+                rejected.append(Rejected(position=position, reason=str(error)))
+
+    def _validated(self, draft: Draft) -> RawMemory:
+        if isinstance(draft, RawMemory):
+            return draft
+        data = {"content": draft} if isinstance(draft, str) else dict(draft)
+        return from_mapping(data, max_content_bytes=self._max_content_bytes)
+
+
+def _chunks(raws: Iterable[RawMemory]) -> Iterator[list[RawMemory]]:
+    chunk: list[RawMemory] = []
+    n_bytes = 0
+    for raw in raws:
+        chunk.append(raw)
+        n_bytes += len(raw.content)
+        if len(chunk) >= CHUNK or n_bytes >= _CHUNK_BYTES:
+            yield chunk
+            chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk

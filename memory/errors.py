@@ -1,0 +1,90 @@
+"""Every error this project raises, in one tree; the class decides the fate.
+
+MemorySystemError
+├── SettingsError           the start is refused
+├── InvalidMemory           permanent: the producer is told, a queued one becomes a dead letter
+├── NotFound                no live memory has this id or uid
+├── NotYetSearchable        the write asked for is not searchable yet; ask again
+├── SearchUnavailable       nobody answered the query in time
+├── Recoverable             retry later with backoff; nothing is lost meanwhile
+│   ├── QueueFull           the ingest stream is at its bound
+│   └── ServerAway          Redis or the database cannot be reached
+├── IndexRefused            a snapshot that cannot be trusted; it is rebuilt from the database
+├── Fenced                  another process owns the index now; this one must exit
+├── ModelMismatch           stored vectors come from another model
+├── CleanupBraked           a cleanup would remove suspiciously much
+└── NoStack                 no running stack was found
+"""
+
+from __future__ import annotations
+
+
+class MemorySystemError(Exception):
+    """Anything this project raises on purpose."""
+
+
+class SettingsError(MemorySystemError):
+    """A setting has a value that is not allowed. Names the variable, the value and what is allowed."""
+
+
+class InvalidMemory(MemorySystemError):
+    """A memory was refused. Names the field, the value and what is allowed."""
+
+    def __init__(self, *, field: str, value: object, allowed: str) -> None:
+        self.field = field
+        self.shown_value = _shorten(value)
+        self.allowed = allowed
+        super().__init__(f"{field} = {self.shown_value}: must be {allowed}")
+
+
+class NotFound(MemorySystemError):
+    """No live memory has this id or uid."""
+
+
+class NotYetSearchable(MemorySystemError):
+    """The search asked to see a write that is not searchable yet. Ask again, or wait longer."""
+
+
+class SearchUnavailable(MemorySystemError):
+    """Nobody answered the query in time: the indexer is down, starting or overloaded."""
+
+
+class Recoverable(MemorySystemError):
+    """Something is away for now. Trying again later is right, and nothing is lost meanwhile."""
+
+
+class QueueFull(Recoverable):
+    """The ingest stream is at its bound, or Redis is nearly out of memory. Try again in `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class ServerAway(Recoverable):
+    """Redis or the database cannot be reached."""
+
+
+class IndexRefused(MemorySystemError):
+    """A snapshot cannot be trusted (torn, altered, or made for other data). It is rebuilt instead."""
+
+
+class Fenced(MemorySystemError):
+    """Another process has taken over the index. This one must stop changing it and exit."""
+
+
+class ModelMismatch(MemorySystemError):
+    """The database holds vectors of another embedding model than the one configured."""
+
+
+class CleanupBraked(MemorySystemError):
+    """A cleanup would remove more of a namespace than the brake allows. Nothing was removed."""
+
+
+class NoStack(MemorySystemError):
+    """No running stack was found in MEMORY_HOME, and the environment names no servers."""
+
+
+def _shorten(value: object, *, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

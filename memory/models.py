@@ -1,0 +1,184 @@
+"""The domain's types: what a memory is, the states it passes, what a search gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MemoryId = NewType("MemoryId", int)
+"""A stored memory's number: unique in the whole database, never used again."""
+
+Seq = NewType("Seq", int)
+"""Position in the log of index events, from 1, without gaps. Also the visibility token of a write."""
+
+Metadata = dict[str, Any]
+"""JSON object that travels with a memory."""
+
+NEUTRAL_IMPORTANCE = 0.5
+"""What a memory without an importance counts as."""
+
+
+class MemoryType(StrEnum):
+    """What kind of thing is remembered."""
+
+    EPISODIC = "episodic"
+    SEMANTIC = "semantic"
+    REFLECTION = "reflection"
+    TASK = "task"
+    PREFERENCE = "preference"
+    RESPONSE = "response"
+
+
+class MemoryState(StrEnum):
+    """Where a memory is on its path."""
+
+    ACCEPTED = "accepted"  # on the stream, waiting to be embedded
+    STORED = "stored"  # a row in the database, its index event not applied yet
+    SEARCHABLE = "searchable"  # in the index
+    DEAD = "dead"  # a dead letter: it can never be stored, and says why
+    DELETED = "deleted"  # a tombstone: it stays gone, even when delivered again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What vectors belong to: two with equal identities may be compared and mixed."""
+
+    lineage: str  # the database's history, another one after a re-creation
+    model_fingerprint: str
+    dim: int  # numbers of a vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """One live memory as it stands in the database. Instants are aware UTC."""
+
+    id: MemoryId
+    uid: str
+    namespace: str
+    content: str
+    memory_type: MemoryType
+    source: str
+    metadata: Metadata
+    importance: float | None
+    created_at: datetime
+    last_access_at: datetime | None
+    version: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping; instants in ISO 8601."""
+        return {
+            "id": self.id,
+            "uid": self.uid,
+            "namespace": self.namespace,
+            "content": self.content,
+            "memory_type": self.memory_type.value,
+            "source": self.source,
+            "metadata": self.metadata,
+            "importance": self.importance,
+            "created_at": self.created_at.isoformat(),
+            "last_access_at": self.last_access_at.isoformat() if self.last_access_at else None,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Memory:
+        """Read what `as_json` wrote."""
+        last_access_at = data["last_access_at"]
+        return cls(
+            id=MemoryId(data["id"]),
+            uid=data["uid"],
+            namespace=data["namespace"],
+            content=data["content"],
+            memory_type=MemoryType(data["memory_type"]),
+            source=data["source"],
+            metadata=data["metadata"],
+            importance=data["importance"],
+            created_at=datetime.fromisoformat(data["created_at"]),
+            last_access_at=datetime.fromisoformat(last_access_at) if last_access_at else None,
+            version=data["version"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """One answer of a search.
+
+    `score` is the cosine of query and memory, -1..1, higher is nearer. `rank` counts from 1.
+    """
+
+    memory: Memory
+    score: float
+    rank: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the memory's mapping with `score` and `rank` added."""
+        return {**self.memory.as_json(), "score": self.score, "rank": self.rank}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Proof that a memory was accepted; what to wait for."""
+
+    uid: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How far one accepted memory has come.
+
+    `seq` is its newest index event, `None` once that event is pruned (then it is long applied).
+    `reason` is set for a dead letter.
+    """
+
+    receipt: Receipt
+    state: MemoryState
+    id: MemoryId | None = None
+    seq: Seq | None = None
+    reason: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.state in {MemoryState.SEARCHABLE, MemoryState.DEAD, MemoryState.DELETED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """A search as it travels to the query task."""
+
+    query: str
+    namespace: str
+    memory_types: tuple[MemoryType, ...] | None
+    limit: int
+    min_score: float
+    min_seq: Seq | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping that `from_json` reads back."""
+        return {
+            "query": self.query,
+            "namespace": self.namespace,
+            "memory_types": None if self.memory_types is None else [t.value for t in self.memory_types],
+            "limit": self.limit,
+            "min_score": self.min_score,
+            "min_seq": self.min_seq,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchRequest:
+        """Read what `as_json` wrote."""
+        types = data["memory_types"]
+        return cls(
+            query=data["query"],
+            namespace=data["namespace"],
+            memory_types=None if types is None else tuple(MemoryType(t) for t in types),
+            limit=data["limit"],
+            min_score=data["min_score"],
+            min_seq=None if data["min_seq"] is None else Seq(data["min_seq"]),
+        )

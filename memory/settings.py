@@ -1,0 +1,268 @@
+"""Settings: read once from the environment, validated, frozen, passed in."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memory.errors import SettingsError
+from memory.validation import MAX_CONTENT_BYTES
+
+DB_SCHEMES = ("postgresql+psycopg", "postgresql", "sqlite")
+REDIS_SCHEMES = ("redis", "rediss")
+_PASSWORD = re.compile(r":[^:/@]*@")
+
+
+def default_home() -> Path:
+    """Return where state lies by default: a place that survives, and that the current user may write."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/memory")
+    data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(data_home) / "memory"
+
+
+class Settings(BaseSettings):
+    """Every setting. The environment variable is the alias; the description is the README's."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(
+        default_factory=default_home, alias="MEMORY_HOME", description="Directory that holds all local state."
+    )
+    db_url: str | None = Field(
+        default=None,
+        alias="MEMORY_DB_URL",
+        description="`postgresql://…` or `sqlite:///…`. Absent: `memory up` runs its own Postgres.",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        alias="REDIS_URL",
+        description="`redis://host:port/N`; uses databases N to N+2. Absent: `memory up` runs its own.",
+    )
+    index_path: Path | None = Field(
+        default=None,
+        alias="FAISS_INDEX_PATH",
+        description="Directory of the index snapshots. Absent: `index` under `MEMORY_HOME`.",
+    )
+    embedding_model: Annotated[str, Field(min_length=1)] = Field(
+        default="all-MiniLM-L6-v2",
+        alias="EMBEDDING_MODEL",
+        description="A sentence-transformers model: a name or a directory.",
+    )
+    use_gpu: bool = Field(
+        default=False,
+        alias="USE_GPU",
+        description="Embed on the GPU; the start is refused where there is none.",
+    )
+    durability: Literal["redis", "fsync"] = Field(
+        default="redis",
+        alias="MEMORY_DURABILITY",
+        description="What `accepted` promises: see *What accepted means*.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", alias="MEMORY_LOG_LEVEL", description="Least severe log event that is written."
+    )
+    max_content_bytes: int = Field(
+        default=32 * 1024,
+        ge=1,
+        le=MAX_CONTENT_BYTES,
+        alias="MEMORY_MAX_CONTENT_BYTES",
+        description="Largest memory accepted, in bytes of UTF-8.",
+    )
+    max_waiting: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=100_000_000,
+        alias="MEMORY_MAX_WAITING",
+        description="Bound of each ingest stream; past it producers get `QueueFull`.",
+    )
+    embed_batch: int = Field(
+        default=256,
+        ge=1,
+        le=4096,
+        alias="MEMORY_EMBED_BATCH",
+        description="Memories read and committed together.",
+    )
+    embed_batch_tokens: int = Field(
+        default=2048,
+        ge=64,
+        le=1_048_576,
+        alias="MEMORY_EMBED_BATCH_TOKENS",
+        description="Word pieces in one pass through the model, padding included.",
+    )
+    embed_threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        alias="MEMORY_EMBED_THREADS",
+        description="Threads of an embed worker; 0: all cores.",
+    )
+    drain_budget_s: float = Field(
+        default=10,
+        gt=0,
+        le=60,
+        alias="MEMORY_DRAIN_BUDGET_S",
+        description="Longest that one drain task works.",
+    )
+    max_deliveries: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        alias="MEMORY_MAX_DELIVERIES",
+        description="Deliveries that may kill a worker before the memory becomes a dead letter.",
+    )
+    reclaim_after_s: float = Field(
+        default=60,
+        ge=1,
+        le=3600,
+        alias="MEMORY_RECLAIM_AFTER_S",
+        description="Idle time after which another worker takes over an unacknowledged memory.",
+    )
+    tick_s: float = Field(
+        default=2, ge=0.1, le=60, alias="MEMORY_TICK_S", description="Pace of the drain and index ticks."
+    )
+    maintenance_tick_s: float = Field(
+        default=60,
+        ge=0.5,
+        le=3600,
+        alias="MEMORY_MAINTENANCE_TICK_S",
+        description="Pace of the look for due jobs.",
+    )
+    snapshot_every_s: float = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        alias="MEMORY_SNAPSHOT_EVERY_S",
+        description="Longest between index snapshots.",
+    )
+    snapshot_every_events: int = Field(
+        default=50_000,
+        ge=1,
+        le=10_000_000,
+        alias="MEMORY_SNAPSHOT_EVERY_EVENTS",
+        description="Index events after which a snapshot is due at once.",
+    )
+    search_timeout_s: float = Field(
+        default=15, gt=0, le=600, alias="MEMORY_SEARCH_TIMEOUT_S", description="Longest that a search waits."
+    )
+    cleanup_every_s: float = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        alias="MEMORY_CLEANUP_EVERY_S",
+        description="Period of the cleanup.",
+    )
+    cleanup_max_age_days: float = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        alias="MEMORY_CLEANUP_MAX_AGE_DAYS",
+        description="Cleanup spares what is younger.",
+    )
+    cleanup_min_importance: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        alias="MEMORY_CLEANUP_MIN_IMPORTANCE",
+        description="Cleanup spares what is at least this important.",
+    )
+    cleanup_brake_share: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        alias="MEMORY_CLEANUP_BRAKE_SHARE",
+        description="Cleanup stops before it removes more than this share of a namespace…",
+    )
+    cleanup_brake_count: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000_000,
+        alias="MEMORY_CLEANUP_BRAKE_COUNT",
+        description="…and more than this many memories of it.",
+    )
+
+    @field_validator("db_url")
+    @classmethod
+    def _check_db_url(cls, value: str | None) -> str | None:
+        url = _check_url(value, schemes=DB_SCHEMES)
+        if url is None or not url.startswith("sqlite:"):
+            return url
+        if not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
+            message = "sqlite:///path of a file (several processes share it)"
+            raise ValueError(message)
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
+
+    @field_validator("home", "index_path")
+    @classmethod
+    def _check_path(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str | None) -> str | None:
+        url = _check_url(value, schemes=REDIS_SCHEMES)
+        path = urlsplit(url).path.strip("/") if url else ""
+        if path and not path.isdecimal():
+            message = "redis://host:port or redis://host:port/N with a number N"
+            raise ValueError(message)
+        return url
+
+    @property
+    def index_directory(self) -> Path:
+        """Where the index's snapshots and its lock lie."""
+        return self.index_path or self.home / "index"
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, with the psycopg driver for Postgres."""
+        if self.db_url is None:
+            raise SettingsError("MEMORY_DB_URL is not set: postgresql://… or sqlite:///… is needed here")
+        if self.db_url.startswith("postgresql://"):
+            return self.db_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return self.db_url
+
+    def redis_database_url(self, purpose: Literal["broker", "results", "ingest"]) -> str:
+        """Return the URL of the Redis database for `purpose`: N, N+1 and N+2 of REDIS_URL."""
+        if self.redis_url is None:
+            raise SettingsError("REDIS_URL is not set: redis://host:port is needed here")
+        parts = urlsplit(self.redis_url)
+        first = int(parts.path.strip("/") or 0)
+        offset = ("broker", "results", "ingest").index(purpose)
+        return parts._replace(path=f"/{first + offset}").geturl()
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` (by field name) win over it.
+
+    Raises:
+        SettingsError: names each bad variable, its value and what is allowed.
+
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [_say(problem) for problem in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+
+
+def _say(problem: Any) -> str:
+    field = str(problem["loc"][0]) if problem["loc"] else "settings"
+    info = Settings.model_fields.get(field)
+    name = (info.alias if info else None) or field
+    allowed = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name} = {_PASSWORD.sub(':…@', repr(problem['input']))}: must be {allowed}"
+
+
+def _check_url(value: str | None, *, schemes: tuple[str, ...]) -> str | None:
+    if value is not None and value.split(":", 1)[0] not in schemes:
+        message = " or ".join(f"{scheme}://…" for scheme in schemes)
+        raise ValueError(message)
+    return value

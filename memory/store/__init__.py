@@ -1,0 +1,1 @@
+"""Every SQL statement: memories, the log of index events, dead letters, jobs."""

@@ -1,0 +1,317 @@
+"""The one door to Redis: the ingest streams, and the nudges that say something waits."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from memory.errors import QueueFull, ServerAway, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Lane = Literal["fast", "bulk"]
+LANES: tuple[Lane, ...] = ("fast", "bulk")
+"""In the order in which they are read: a chat turn never waits behind an import."""
+
+Nudge = Literal["embed", "index"]
+
+_GROUP = "embed"
+_BODY = b"m"
+_NUDGE_LIFETIME_MS = 1000
+_FSYNC_TIMEOUT_MS = 5000
+_RETRY_WHEN_FULL_S = 1.0
+
+# All or nothing, and never past the bound: XADD alone would grow until Redis is full.
+_PUSH = """
+local waiting = redis.call('XLEN', KEYS[1])
+if waiting + #ARGV - 1 > tonumber(ARGV[1]) then
+  return redis.error_reply('QUEUEFULL ' .. waiting)
+end
+for i = 2, #ARGV do
+  redis.call('XADD', KEYS[1], '*', 'm', ARGV[i])
+end
+return waiting
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One memory on a stream, handed to this consumer and not acknowledged yet."""
+
+    lane: Lane
+    stream_id: str
+    body: bytes | None  # None: the entry was deleted on the server
+    n_deliveries: int
+
+    @property
+    def entry_id(self) -> str:
+        """Names the entry among those of all lanes."""
+        return f"{self.lane}:{self.stream_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An entry that was delivered to somebody and is not acknowledged."""
+
+    lane: Lane
+    stream_id: str
+    n_deliveries: int
+
+
+class IngestStream:
+    """Raw memories on their way to the database, at least once each.
+
+    Args:
+        url: the Redis database of the streams.
+        max_waiting: bound of each lane.
+        fsync: acknowledge a push only when Redis has it on its disk.
+
+    """
+
+    def __init__(self, url: str, *, max_waiting: int = 1_000_000, fsync: bool = False) -> None:
+        self._max_waiting = max_waiting
+        self._fsync = fsync
+        # A push that is sent twice is stored once, by its uid, so retrying is safe.
+        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3)
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=10,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            health_check_interval=25,
+            retry=retry,
+        )
+        self._push = self._redis.register_script(_PUSH)
+
+    def push(self, bodies: Sequence[bytes], *, lane: Lane) -> None:
+        """Append all of `bodies` or none. When this returns, they are accepted.
+
+        Raises:
+            QueueFull: the lane is at its bound or Redis is out of memory; nothing was appended.
+            ServerAway: Redis cannot be reached; they may or may not be there, and pushing them again
+                under the same uids is right.
+
+        """
+        if not bodies:
+            return
+        with _translated():
+            try:
+                self._push(keys=[_key(lane)], args=[self._max_waiting, *bodies])
+            except OutOfMemoryError as error:
+                message = "Redis is out of memory: the workers must catch up first"
+                raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
+            except ResponseError as error:
+                if not str(error).startswith("QUEUEFULL"):
+                    raise
+                message = f"{self._max_waiting} memories may wait in the {lane} lane, and it is full"
+                raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
+            if self._fsync:
+                self._wait_for_disk()
+
+    def ensure_groups(self) -> None:
+        """Create the streams and their consumer group where they are not there yet."""
+        for lane in LANES:
+            with _translated():
+                try:
+                    self._redis.xgroup_create(_key(lane), _GROUP, id="0", mkstream=True)
+                except ResponseError as error:
+                    if not str(error).startswith("BUSYGROUP"):
+                        raise
+
+    def read_new(self, consumer: str, *, count: int) -> list[Entry]:
+        """Take up to `count` entries that nobody has had, the fast lane first. Never waits."""
+        entries: list[Entry] = []
+        for lane in LANES:
+            wanted = count - len(entries)
+            if wanted > 0:
+                entries.extend(self._read_lane(lane, consumer, count=wanted))
+        return entries
+
+    def pending(self, *, consumer: str | None, min_idle_s: float, count: int) -> list[Pending]:
+        """Return up to `count` unacknowledged entries of a lane each, oldest first.
+
+        Args:
+            consumer: only those delivered to it; anybody's where absent.
+            min_idle_s: only those whose last delivery is at least so long ago.
+            count: at most so many of each lane.
+
+        """
+        found: list[Pending] = []
+        for lane in LANES:
+            with _translated():
+                rows: Any = self._redis.xpending_range(
+                    _key(lane),
+                    _GROUP,
+                    min="-",
+                    max="+",
+                    count=count,
+                    consumername=consumer,
+                    idle=int(min_idle_s * 1000) or None,
+                )
+            found.extend(
+                Pending(lane=lane, stream_id=r["message_id"].decode(), n_deliveries=r["times_delivered"])
+                for r in rows
+            )
+        return found
+
+    def claim(self, pending: Sequence[Pending], *, consumer: str, min_idle_s: float) -> list[Entry]:
+        """Take over entries of one lane. One that another consumer took meanwhile is left out.
+
+        Each counts as one more delivery.
+        """
+        counts = {p.stream_id: p.n_deliveries for p in pending}
+        lane = pending[0].lane
+        with _translated():
+            rows: Any = self._redis.xclaim(
+                _key(lane), _GROUP, consumer, min_idle_time=int(min_idle_s * 1000), message_ids=[*counts]
+            )
+        return [_entry(lane, row, n_deliveries=counts.get(row[0].decode(), 0) + 1) for row in rows]
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """Give entries back for good: they are in the database now. Together with their deletion."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for lane in LANES:
+            if ids := [e.stream_id for e in entries if e.lane == lane]:
+                pipeline.xack(_key(lane), _GROUP, *ids)
+                pipeline.xdel(_key(lane), *ids)
+        with _translated():
+            pipeline.execute()
+
+    def uncount_delivery(self, entries: Sequence[Entry], *, consumer: str) -> None:
+        """Keep entries for a later try that was nobody's fault: this delivery does not count."""
+        for entry in entries:
+            with _translated():
+                self._redis.xclaim(
+                    _key(entry.lane),
+                    _GROUP,
+                    consumer,
+                    min_idle_time=0,
+                    message_ids=[entry.stream_id],
+                    retrycount=max(0, entry.n_deliveries - 1),
+                    justid=True,
+                )
+
+    def waiting(self) -> dict[Lane, int]:
+        """Return how many entries each lane holds: waiting, or delivered and not stored yet."""
+        with _translated():
+            return {lane: int(self._redis.xlen(_key(lane))) for lane in LANES}
+
+    def n_unacknowledged(self) -> int:
+        """Return how many entries are delivered and not acknowledged."""
+        total = 0
+        for lane in LANES:
+            with _translated():
+                try:
+                    total += int(self._redis.xpending(_key(lane), _GROUP)["pending"])
+                except ResponseError as error:
+                    if not str(error).startswith("NOGROUP"):
+                        raise
+        return total
+
+    def oldest_waiting_s(self) -> float | None:
+        """Return the age of the oldest entry, in seconds; `None` where nothing waits."""
+        oldest: list[int] = []
+        for lane in LANES:
+            with _translated():
+                rows: Any = self._redis.xrange(_key(lane), count=1)
+            oldest.extend(int(row[0].split(b"-")[0]) for row in rows)
+        return max(0.0, time.time() - min(oldest) / 1000) if oldest else None
+
+    def claim_nudge(self, kind: Nudge) -> bool:
+        """Return whether a nudge should be sent: not while one is under way that has not started.
+
+        The worker clears it before it looks at the stream, so what was pushed before is seen by that
+        look. A lost nudge expires in a second, and the ticker sends others.
+        """
+        with _translated():
+            return bool(self._redis.set(f"mem:nudge:{kind}", 1, nx=True, px=_NUDGE_LIFETIME_MS))
+
+    def clear_nudge(self, kind: Nudge) -> None:
+        """Say that a nudge has arrived."""
+        with _translated():
+            self._redis.delete(f"mem:nudge:{kind}")
+
+    def check_server(self) -> list[str]:
+        """Check that Redis can be trusted with memories; return warnings.
+
+        Raises:
+            SettingsError: its eviction policy may throw memories away.
+            ServerAway: it cannot be reached.
+
+        """
+        with _translated():
+            policy = self._redis.info("memory").get("maxmemory_policy", "noeviction")
+            persistence = self._redis.info("persistence")
+        if policy != "noeviction":
+            message = f"Redis: maxmemory-policy = {policy}: must be noeviction, else it throws memories away"
+            raise SettingsError(message)
+        if not persistence.get("aof_enabled"):
+            return ["Redis runs without appendonly: what waits in it is lost when it stops"]
+        return []
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
+
+    def _read_lane(self, lane: Lane, consumer: str, *, count: int) -> list[Entry]:
+        with _translated():
+            try:
+                answer: Any = self._redis.xreadgroup(_GROUP, consumer, {_key(lane): ">"}, count=count)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                # Redis came back empty. Nothing can be waiting there that was not pushed since.
+                self.ensure_groups()
+                return self._read_lane(lane, consumer, count=count)
+        rows = answer[0][1] if answer else []
+        return [_entry(lane, row, n_deliveries=1) for row in rows]
+
+    def _wait_for_disk(self) -> None:
+        try:
+            on_disk: Any = self._redis.waitaof(1, 0, _FSYNC_TIMEOUT_MS)
+        except ResponseError as error:
+            message = f"MEMORY_DURABILITY = 'fsync': must be 'redis' with this server ({error})"
+            raise SettingsError(message) from error
+        if int(on_disk[0]) < 1:
+            message = f"Redis did not have the memories on its disk within {_FSYNC_TIMEOUT_MS} ms"
+            raise ServerAway(message)
+
+
+def _key(lane: Lane) -> str:
+    return f"mem:in:{lane}"
+
+
+def _entry(lane: Lane, row: Any, *, n_deliveries: int) -> Entry:
+    stream_id, fields = row
+    body = fields.get(_BODY, b"") if fields is not None else None
+    return Entry(lane=lane, stream_id=stream_id.decode(), body=body, n_deliveries=n_deliveries)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
+        message = f"Redis: {error}"
+        raise ServerAway(message) from error
+    except OutOfMemoryError as error:
+        message = "Redis is out of memory"
+        raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
+    except ResponseError:
+        raise
+    except RedisError as error:
+        message = f"Redis: {error}"
+        raise ServerAway(message) from error

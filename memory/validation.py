@@ -1,0 +1,164 @@
+"""Checks on what people hand over: each names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dateutil import parser as dateutil_parser
+
+from memory.errors import InvalidMemory
+from memory.models import MemoryType, Metadata
+
+MAX_CONTENT_BYTES = 1024 * 1024
+"""No setting may allow more than this for one memory."""
+
+MAX_NAME_LENGTH = 512
+MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 8
+MAX_METADATA_KEYS = 128
+MAX_LIMIT = 1000
+_LARGEST_INT = 2**63 - 1
+
+
+def check_text(field: str, value: object, *, max_bytes: int) -> str:
+    """Return non-blank text that every store can hold, at most `max_bytes` in UTF-8."""
+    if not isinstance(value, str):
+        raise InvalidMemory(field=field, value=value, allowed="text")
+    if not value.strip():
+        raise InvalidMemory(field=field, value=value, allowed="text that is not blank")
+    _check_characters(field, value)
+    n_bytes = len(value.encode())
+    if n_bytes > max_bytes:
+        raise InvalidMemory(field=field, value=value, allowed=f"at most {max_bytes} bytes, not {n_bytes}")
+    return value
+
+
+def check_name(field: str, value: object) -> str:
+    """Return an identifier (`uid`, `namespace`, `source`): printable text of 1 to 512 characters."""
+    text = check_text(field, value, max_bytes=4 * MAX_NAME_LENGTH)
+    if len(text) > MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
+        allowed = f"1 to {MAX_NAME_LENGTH} printable characters with no blank at either end"
+        raise InvalidMemory(field=field, value=value, allowed=allowed)
+    return text
+
+
+def check_type(value: object) -> MemoryType:
+    """Return the memory type named by `value`, in any case."""
+    try:
+        return MemoryType(str(value).lower())
+    except ValueError:
+        allowed = "one of " + ", ".join(MemoryType)
+        raise InvalidMemory(field="memory_type", value=value, allowed=allowed) from None
+
+
+def check_types(values: object) -> tuple[MemoryType, ...] | None:
+    """Return the types to search, `None` for all. One type, or a list of types; not an empty list."""
+    if values is None:
+        return None
+    if isinstance(values, str):
+        return (check_type(values),)
+    if not isinstance(values, Iterable) or not (types := tuple(check_type(v) for v in values)):
+        raise InvalidMemory(
+            field="memory_types", value=values, allowed="a list of at least one type, or nothing"
+        )
+    return types
+
+
+def check_number(field: str, value: object, *, low: float, high: float) -> float:
+    """Return a finite number in `low`..`high`. A bool is not a number here."""
+    allowed = f"a number in {low:g}..{high:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidMemory(field=field, value=value, allowed=allowed)
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InvalidMemory(field=field, value=value, allowed=allowed)
+    return float(value)
+
+
+def check_limit(value: object) -> int:
+    """Return how many answers are asked for, 1..1000."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LIMIT:
+        raise InvalidMemory(field="limit", value=value, allowed=f"a whole number in 1..{MAX_LIMIT}")
+    return value
+
+
+def check_metadata(value: object) -> Metadata:
+    """Return a JSON object within the bounds of size, depth and number of keys; its own copy."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidMemory(field="metadata", value=value, allowed="a JSON object")
+    n_keys = _check_json("metadata", value, depth=1)
+    if n_keys > MAX_METADATA_KEYS:
+        raise InvalidMemory(field="metadata", value=value, allowed=f"at most {MAX_METADATA_KEYS} keys in all")
+    encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if (n_bytes := len(encoded.encode())) > MAX_METADATA_BYTES:
+        allowed = f"at most {MAX_METADATA_BYTES} bytes of JSON, not {n_bytes}"
+        raise InvalidMemory(field="metadata", value=value, allowed=allowed)
+    copy: Metadata = json.loads(encoded)
+    return copy
+
+
+def check_instant(field: str, value: object) -> datetime:
+    """Return an aware UTC instant from a datetime or an ISO 8601 text. One without a zone counts as UTC."""
+    allowed = "an ISO 8601 date and time, such as 2025-03-04T18:12:09+00:00, of the years 1 to 9999"
+    try:
+        instant = value if isinstance(value, datetime) else dateutil_parser.isoparse(_as_text(value))
+        if instant.tzinfo is None:
+            return instant.replace(tzinfo=UTC)
+        return instant.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        raise InvalidMemory(field=field, value=value, allowed=allowed) from None
+
+
+def _as_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _check_characters(field: str, text: str) -> None:
+    if "\0" in text:
+        raise InvalidMemory(field=field, value=text, allowed="text without NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        allowed = "text without lone surrogates (it was decoded wrongly)"
+        raise InvalidMemory(field=field, value=text, allowed=allowed) from None
+
+
+def _check_json(field: str, value: Any, *, depth: int) -> int:
+    """Walk a JSON value; return how many keys it has."""
+    if isinstance(value, Mapping | list | tuple) and depth > MAX_METADATA_DEPTH:
+        raise InvalidMemory(field=field, value="…", allowed=f"nested at most {MAX_METADATA_DEPTH} deep")
+    match value:
+        case None | bool():
+            return 0
+        case str():
+            _check_characters(field, value)
+            return 0
+        case int():
+            if abs(value) > _LARGEST_INT:
+                raise InvalidMemory(field=field, value="a huge number", allowed="a whole number of 64 bits")
+            return 0
+        case float():
+            if not math.isfinite(value):
+                raise InvalidMemory(field=field, value=value, allowed="a finite number")
+            return 0
+        case Mapping():
+            return sum(_check_member(field, k, v, depth=depth) for k, v in value.items())
+        case list() | tuple():
+            return sum(_check_json(f"{field}[{i}]", v, depth=depth + 1) for i, v in enumerate(value))
+        case _:
+            allowed = "JSON: text, numbers, true, false, null, lists and objects"
+            raise InvalidMemory(field=field, value=value, allowed=allowed)
+
+
+def _check_member(field: str, key: object, value: Any, *, depth: int) -> int:
+    if not isinstance(key, str):
+        raise InvalidMemory(field=field, value=key, allowed="an object whose keys are text")
+    _check_characters(f"{field} key", key)
+    return 1 + _check_json(f"{field}.{key}"[:200], value, depth=depth + 1)
