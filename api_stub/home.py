@@ -84,7 +84,7 @@ def connected_settings() -> Settings:
     if settings.redis_url and settings.db_url:
         return settings
     stack = running_stack(settings.home)
-    if stack and settings.db_url and Settings(db_url=stack.db_url).db_url != settings.db_url:
+    if stack and settings.db_url and read_settings(db_url=stack.db_url).db_url != settings.db_url:
         message = f"MEMORY_DB_URL names another database than the stack in MEMORY_HOME = {settings.home} uses"
         raise NoStack(message)
     if stack is None or not stack.ready:

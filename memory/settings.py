@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     """Every setting. The environment variable is the alias; the description is the README's."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+        frozen=True, extra="ignore", env_ignore_empty=True
     )
 
     home: Path = Field(
@@ -240,23 +240,22 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Read the environment; `overrides` (by field name) win over it.
+    """Read the environment; `overrides`, by field name, win over it.
 
     Raises:
         SettingsError: names each bad variable, its value and what is allowed.
 
     """
     try:
-        return Settings(**overrides)
+        fields = Settings.model_fields
+        return Settings(**{str(fields[name].alias): value for name, value in overrides.items()})
     except ValidationError as error:
         lines = [_say(problem) for problem in error.errors()]
         raise SettingsError("; ".join(lines)) from None
 
 
 def _say(problem: Any) -> str:
-    field = str(problem["loc"][0]) if problem["loc"] else "settings"
-    info = Settings.model_fields.get(field)
-    name = (info.alias if info else None) or field
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
     allowed = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name} = {_PASSWORD.sub(':…@', repr(problem['input']))}: must be {allowed}"
 

@@ -20,6 +20,7 @@ import pytest
 from api_stub.stack.children import spawn
 from api_stub.stack.leftover import wait_until_gone
 from api_stub.stack.servers import PostgresServer, RedisServer
+from api_stub.stack.supervisor import Supervisor
 from api_stub.stack.unprivileged import open_the_way, postgres_user
 from memory.errors import SettingsError
 from tests.pipeline.processes import alive, running, wait_for_restart
@@ -33,10 +34,10 @@ redis_sources = pytest.mark.parametrize(
     "source",
     ["wheels", pytest.param("system", marks=pytest.mark.skipif(not _HAS_REDIS, reason=_NOT_INSTALLED))],
 )
-postgres_sources = pytest.mark.parametrize(
-    "source",
-    ["wheels", pytest.param("system", marks=pytest.mark.skipif(not _HAS_POSTGRES, reason=_NOT_INSTALLED))],
-)
+POSTGRES_SOURCES = [
+    "wheels",
+    pytest.param("system", marks=pytest.mark.skipif(not _HAS_POSTGRES, reason=_NOT_INSTALLED)),
+]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as another user")
 
 _PREPARE = """
@@ -136,58 +137,78 @@ def test_an_unknown_source_is_refused_with_those_allowed(home: Path, monkeypatch
         PostgresServer(home / "postgres").prepare()
 
 
-@postgres_sources
+@pytest.fixture(scope="module", params=POSTGRES_SOURCES)
+def running_postgres(
+    request: pytest.FixtureRequest, shared_home: Path
+) -> Iterator[tuple[PostgresServer, Supervisor]]:
+    """One server from each source for several tests: making its data takes most of their time."""
+    home = shared_home / request.param
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MEMORY_SERVER_BINARIES", request.param)
+        server = _prepared_postgres(home)
+        spec = server.child(home / "postgres.log")
+    with running(spec) as supervisor:
+        server.ensure_database()
+        yield server, supervisor
+
+
 def test_a_killed_postgres_comes_back_with_every_committed_row(
-    home: Path, source: str, monkeypatch: pytest.MonkeyPatch
+    running_postgres: tuple[PostgresServer, Supervisor],
 ) -> None:
-    monkeypatch.setenv("MEMORY_SERVER_BINARIES", source)
-    server = _prepared_postgres(home)
-    with running(server.child(home / "postgres.log")) as supervisor:
-        server.ensure_database()
-        with _session(server) as session:
-            session.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
-            session.commit()
-            [child] = supervisor.children()
-            os.kill(child.pid or 0, signal.SIGKILL)
-            wait_for_restart(supervisor)
-        with _session(server) as session:
-            assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+    server, supervisor = running_postgres
+    with _session(server) as session:
+        session.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
+        session.commit()
+        [child] = supervisor.children()
+        os.kill(child.pid or 0, signal.SIGKILL)
+        wait_for_restart(supervisor)
+    with _session(server) as session:
+        assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
 
 
-@postgres_sources
 def test_postgres_runs_with_the_settings_that_lose_nothing(
-    home: Path, source: str, monkeypatch: pytest.MonkeyPatch
+    running_postgres: tuple[PostgresServer, Supervisor],
 ) -> None:
-    monkeypatch.setenv("MEMORY_SERVER_BINARIES", source)
-    server = _prepared_postgres(home)
-    with running(server.child(home / "postgres.log")):
-        server.ensure_database()
-        server.ensure_database()
-        settings = {
-            "fsync": "on",
-            "synchronous_commit": "on",
-            "data_checksums": "on",
-            "server_encoding": "UTF8",
-            "password_encryption": "scram-sha-256",
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "lock_timeout": "5s",
-            "idle_in_transaction_session_timeout": "30s",
-            "max_connections": "60",
-            "TimeZone": "UTC",
+    server, _ = running_postgres
+    settings = {
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "data_checksums": "on",
+        "server_encoding": "UTF8",
+        "password_encryption": "scram-sha-256",
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "30s",
+        "max_connections": "60",
+        "TimeZone": "UTC",
+    }
+    with _session(server) as session:
+        assert {name: session.execute(f"SHOW {name}").fetchone() for name in settings} == {
+            name: (value,) for name, value in settings.items()
         }
-        with _session(server) as session:
-            assert {name: session.execute(f"SHOW {name}").fetchone() for name in settings} == {
-                name: (value,) for name, value in settings.items()
-            }
 
 
-def test_postgres_refuses_a_wrong_password(home: Path) -> None:
-    server = _prepared_postgres(home)
-    with running(server.child(home / "postgres.log")):
-        server.ensure_database()
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(_conninfo(server), password="wrong", connect_timeout=5)
+def test_the_database_is_created_once(running_postgres: tuple[PostgresServer, Supervisor]) -> None:
+    server, _ = running_postgres
+    server.ensure_database()
+
+
+def test_postgres_refuses_a_wrong_password(running_postgres: tuple[PostgresServer, Supervisor]) -> None:
+    server, _ = running_postgres
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(_conninfo(server), password="wrong", connect_timeout=5)
+
+
+@as_root
+def test_root_runs_postgres_as_somebody_else(running_postgres: tuple[PostgresServer, Supervisor]) -> None:
+    _, supervisor = running_postgres
+    [child] = supervisor.children()
+    process = psutil.Process(child.pid)
+    assert process.uids().effective != 0
+    assert process.gids().effective != 0
+    status = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+    assert [line.split() for line in status if line.startswith("Groups:")] == [["Groups:"]]
 
 
 @pytest.mark.parametrize("server_class", [RedisServer, PostgresServer])
@@ -237,17 +258,6 @@ def test_data_of_another_major_version_are_refused_with_both_named(home: Path) -
     (home / "postgres/data/PG_VERSION").write_text("9\n")
     with pytest.raises(SettingsError, match=r"written by Postgres 9, but .* is Postgres 1\d"):
         PostgresServer(home / "postgres").prepare()
-
-
-@as_root
-def test_root_runs_postgres_as_somebody_else(home: Path) -> None:
-    server = _prepared_postgres(home)
-    with running(server.child(home / "postgres.log")) as supervisor:
-        [child] = supervisor.children()
-        process = psutil.Process(child.pid)
-        assert process.uids().effective != 0
-        assert process.gids().effective != 0
-        assert f"Groups:\t{' '}\n" in Path(f"/proc/{child.pid}/status").read_text()
 
 
 @as_root

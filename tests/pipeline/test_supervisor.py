@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,39 +212,48 @@ def test_a_log_is_private_and_grows_over_restarts(home: Path) -> None:
     assert spec.log_path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_killed_supervisor_leaves_no_process_behind(home: Path) -> None:
-    with _whole_stack(home) as (process, descendants):
+@pytest.fixture
+def stack_home(home: Path, shared_home: Path) -> Path:
+    """A home with the data of a Postgres that never ran, copied because making them takes long."""
+    if not (shared_home / "postgres").exists():
+        PostgresServer(shared_home / "postgres").prepare()
+    shutil.copytree(shared_home / "postgres", home / "postgres")
+    return home
+
+
+def test_a_killed_supervisor_leaves_no_process_behind(stack_home: Path) -> None:
+    with _whole_stack(stack_home) as (process, descendants):
         assert len(descendants) > 3
         process.kill()
         wait_until(lambda: not alive(descendants), timeout_s=5, why="every process ended")
 
 
-def test_a_stack_started_again_right_after_a_kill_has_its_rows(home: Path) -> None:
-    with _whole_stack(home) as (process, _):
-        conninfo = PostgresServer(home / "postgres").url.replace("+psycopg", "")
+def test_a_stack_started_again_right_after_a_kill_has_its_rows(stack_home: Path) -> None:
+    with _whole_stack(stack_home) as (process, _):
+        conninfo = PostgresServer(stack_home / "postgres").url.replace("+psycopg", "")
         with psycopg.connect(conninfo, connect_timeout=5) as session:
             session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         process.kill()
-    with _whole_stack(home):
-        conninfo = PostgresServer(home / "postgres").url.replace("+psycopg", "")
+    with _whole_stack(stack_home):
+        conninfo = PostgresServer(stack_home / "postgres").url.replace("+psycopg", "")
         with psycopg.connect(conninfo, connect_timeout=5) as session:
             assert session.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
-def test_sigterm_ends_a_whole_stack_in_seconds(home: Path) -> None:
-    with _whole_stack(home, stop_timeout_s=2.5) as (process, descendants):
+def test_sigterm_ends_a_whole_stack_in_seconds(stack_home: Path) -> None:
+    with _whole_stack(stack_home, stop_timeout_s=2.5) as (process, descendants):
         process.terminate()
         # One child had to be killed.
         assert process.wait(10) == 1
         assert alive(descendants) == []
-    assert "database system is shut down" in (home / "postgres.log").read_text()
-    assert "bye bye" in (home / "redis.log").read_text()
+    assert "database system is shut down" in (stack_home / "postgres.log").read_text()
+    assert "bye bye" in (stack_home / "redis.log").read_text()
 
 
-def test_a_second_ctrl_c_kills_at_once(home: Path) -> None:
-    with _whole_stack(home, stop_timeout_s=60) as (process, descendants):
+def test_a_second_ctrl_c_kills_at_once(stack_home: Path) -> None:
+    with _whole_stack(stack_home, stop_timeout_s=60) as (process, descendants):
         process.send_signal(signal.SIGINT)
-        wait_until((home / "refused").exists, timeout_s=5, why="the stubborn child was asked to stop")
+        wait_until((stack_home / "refused").exists, timeout_s=5, why="the stubborn child was asked to stop")
         process.send_signal(signal.SIGINT)
         assert process.wait(2) == 130
         wait_until(lambda: not alive(descendants), timeout_s=2, why="every process ended")
