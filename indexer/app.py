@@ -70,6 +70,7 @@ def run_indexer(settings: Settings) -> None:
     _start_with_worker(owner)
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={SEARCH_THREADS}",

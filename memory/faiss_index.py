@@ -117,7 +117,7 @@ class FAISSIndex:
         """
         try:
             faiss.set_deserialization_vector_byte_limit(_MAX_FILE_BYTES)
-            loaded = faiss.downcast_index(faiss.read_index(str(path)))
+            loaded = faiss.read_index(str(path))
         except RuntimeError as error:
             message = f"{path}: {error}"
             raise IndexRefused(message) from error

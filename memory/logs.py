@@ -7,12 +7,21 @@ import sys
 
 import structlog
 
+_CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
+"""They log every task: two ticks a second would fill the disk with nothing."""
+
 
 def configure_logging(*, level: str, process: str) -> None:
     """Write this process's events, and those of the libraries it uses, as lines of key=value."""
     timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+    def add_process(
+        _logger: object, _name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {**event, "process": process}
+
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_process,
         structlog.stdlib.add_log_level,
         timestamper,
     ]
@@ -31,9 +40,10 @@ def configure_logging(*, level: str, process: str) -> None:
             renderer,
         ],
     )
-    structlog.contextvars.bind_contextvars(process=process)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)

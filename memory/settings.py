@@ -30,9 +30,7 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """Every setting. The environment variable is the alias; the description is the README's."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(
         default_factory=default_home, alias="MEMORY_HOME", description="Directory that holds all local state."

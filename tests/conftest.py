@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+
+from memory.database import Database
+from memory.stream import IngestStream
+from tests.servers import Postgres, running_postgres, running_redis
 
 
 @pytest.fixture
@@ -23,6 +28,50 @@ def shared_home() -> Iterator[Path]:
     """The same for all tests of a file, for what takes long to make."""
     with _new_home() as directory:
         yield directory
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis for the whole run. A test that fills it empties it first: see `stream`."""
+    with _new_home() as directory, running_redis(directory) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real Postgres for the whole run."""
+    with _new_home() as directory, running_postgres(directory) as server:
+        yield server
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def database_url(request: pytest.FixtureRequest, home: Path) -> str:
+    """A fresh database, once on Postgres and once on SQLite."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.new_database()
+    return f"sqlite:///{home / 'memories.db'}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database, on Postgres and on SQLite."""
+    database = Database(database_url)
+    database.upgrade()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def stream(redis_url: str) -> Iterator[IngestStream]:
+    """Empty ingest streams on a real Redis."""
+    connection = redis.Redis.from_url(redis_url)
+    connection.flushall()
+    connection.close()
+    stream = IngestStream(redis_url)
+    stream.ensure_groups()
+    yield stream
+    stream.close()
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ def run_embed_worker(settings: Settings, *, name: str) -> None:
     keep_alive_sign(heartbeat)
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=solo",
             "--concurrency=1",

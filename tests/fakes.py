@@ -1,0 +1,36 @@
+"""A model without a model: equal texts have equal vectors, texts that share words have near ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from memory.embedding import unit_rows
+
+
+class WordEmbedder:
+    """Adds up one fixed random direction a word. Deterministic, and as fast as a test needs."""
+
+    fingerprint = "words@1/32d/float32/unit"
+    embedding_dim = 32
+
+    def __init__(self, *, poison: str | None = None) -> None:
+        self._poison = poison
+        self.n_texts = 0
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts. Returns float32 (len(texts), 32), rows of length 1. Fails on the poison word."""
+        self.n_texts += len(texts)
+        if self._poison and any(self._poison in text for text in texts):
+            message = "this text breaks the model"
+            raise RuntimeError(message)
+        rows = [np.sum([_direction(word) for word in text.lower().split()], axis=0) for text in texts]
+        return unit_rows(np.asarray(rows, dtype=np.float32).reshape(len(texts), self.embedding_dim))
+
+
+def _direction(word: str) -> npt.NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(word.strip(".,!?").encode()).digest()[:8], "little")
+    return np.random.default_rng(seed).standard_normal(WordEmbedder.embedding_dim).astype(np.float32)

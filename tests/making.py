@@ -1,0 +1,67 @@
+"""Makes the parts that tests need, from real pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from memory.database import Database
+from memory.index_sync import IndexSync
+from memory.ingestion import Ingestion
+from memory.messages import RawMemory, raw_memory
+from memory.models import SearchRequest
+from memory.search import Searcher
+from memory.snapshot import SnapshotFolder
+from memory.store.event_log import EventLog
+from memory.store.memories import MemoryStore
+from tests.fakes import WordEmbedder
+
+
+def raw(content: str = "a memory", **fields: Any) -> RawMemory:
+    """A valid raw memory."""
+    return raw_memory(content, max_content_bytes=10_000, **fields)
+
+
+def store_all(database: Database, *raws: RawMemory, embedder: WordEmbedder | None = None) -> list[int]:
+    """Store raw memories; return their ids in order."""
+    Ingestion(store=MemoryStore(database), embedder=embedder or WordEmbedder()).store(raws)
+    progress = MemoryStore(database).progress([r.key for r in raws])
+    return [progress[r.key].memory_id for r in raws]
+
+
+def open_index(database: Database, home: Path, *, owner: str = "test") -> IndexSync:
+    """Own the index of a database, with its snapshots under `home`."""
+    identity = EventLog(database).claim_model(
+        fingerprint=WordEmbedder.fingerprint, dim=WordEmbedder.embedding_dim
+    )
+    return IndexSync.open(
+        database=database, folder=SnapshotFolder(home / "index"), identity=identity, owner=owner
+    )
+
+
+def caught_up(sync: IndexSync) -> IndexSync:
+    """Apply every event there is."""
+    while sync.apply_next():
+        pass
+    return sync
+
+
+def searcher(sync: IndexSync, database: Database) -> Searcher:
+    """A searcher over this index."""
+    return Searcher(
+        replica=lambda: sync.replica,
+        store=MemoryStore(database),
+        embed_query=lambda text: WordEmbedder().encode([text])[0],
+    )
+
+
+def request(query: str, **fields: Any) -> SearchRequest:
+    """A search request with the usual defaults."""
+    given: dict[str, Any] = {
+        "namespace": "default",
+        "memory_types": None,
+        "limit": 5,
+        "min_score": -1.0,
+        "min_seq": None,
+    }
+    return SearchRequest(query=query, **{**given, **fields})

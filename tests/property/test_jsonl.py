@@ -1,0 +1,42 @@
+"""JSONL reading on any bytes: one result for each line, never an exception."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest import jsonl
+from ingest.jsonl import BadLine, read_jsonl
+from memory.messages import RawMemory
+
+good = st.sampled_from(
+    [b'{"content": "It rained."}', b' {"content": "x", "uid": "u"} \r', b'{"content":"' + b"y" * 40 + b'"}']
+)
+lines_of = st.lists(good | st.binary(max_size=200).map(lambda b: b.replace(b"\n", b"")), max_size=12)
+
+
+def is_blank(number: int, line: bytes) -> bool:
+    return not (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
+
+
+@settings(max_examples=200)
+@given(lines=lines_of, bound=st.integers(1, 70))
+def test_every_line_that_is_not_blank_gives_one_result_whatever_the_others_are(
+    lines: list[bytes], bound: int
+) -> None:
+    with patch.object(jsonl, "MAX_LINE_BYTES", bound):
+        results = list(read_jsonl(BytesIO(b"\n".join(lines)), name="f", max_content_bytes=1000))
+        alone = [
+            list(read_jsonl(BytesIO(line + b"\n" * (n < len(lines))), name="f", max_content_bytes=1000))
+            for n, line in enumerate(lines, start=1)
+            if not is_blank(n, line)
+        ]
+    assert [type(r) for r in results] == [type(r) for (r,) in alone]
+    for result, (same,) in zip(results, alone, strict=True):
+        if isinstance(result, RawMemory) and isinstance(same, RawMemory):
+            assert result.content == same.content
+        if isinstance(result, BadLine):
+            assert result.text == same.text
