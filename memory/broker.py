@@ -11,6 +11,7 @@ from celery.exceptions import TimeoutError as CeleryTimeout
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
+from memory.broker_transport import Transport
 from memory.errors import SearchUnavailable, ServerAway
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def ask(app: Celery, task: TaskName, *args: Any, timeout_s: float) -> Any:
     try:
         return handle.get(timeout=timeout_s)
     except CeleryTimeout as error:
-        message = f"the indexer gave no answer within {timeout_s:g} s: it is down, starting or overloaded"
+        message = f"the indexer gave no answer within {timeout_s:.3g} s: it is down, starting or overloaded"
         raise SearchUnavailable(message) from error
     except OperationalError as error:
         message = f"result backend: {error}"
@@ -128,6 +129,7 @@ _TRANSPORT_OPTIONS = {
 }
 
 _CONFIG: dict[str, Any] = {
+    "broker_transport": f"{Transport.__module__}:{Transport.__qualname__}",
     # JSON only: a pickle on a queue would run anything.
     "accept_content": ["json"],
     "task_serializer": "json",

@@ -118,7 +118,7 @@ class _Deployment:
             if shutil.which(argv[0], path=environment["PATH"]) is None:
                 # The wheel has the server alone; this asks just what the client program would ask.
                 return redis_answers(port=int(self._ports[name]), password=environment["REDISCLI_AUTH"])
-            argv += ["-p", self._ports[name]]
+            argv[1:1] = ["-p", self._ports[name]]
         with contextlib.suppress(subprocess.TimeoutExpired):
             timeout_s = _seconds(healthcheck["timeout"])
             ran = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from memory.catalogue import Catalogue, Group
 
@@ -30,13 +30,12 @@ class CatalogueMachine(RuleBasedStateMachine):
 
     @rule(entries=st.dictionaries(ids, groups, max_size=12))
     def put(self, entries: dict[int, Group]) -> None:
-        self.catalogue.put(list(entries), list(entries.values()))
-        self.model.update(entries)
+        self._put(entries)
 
     @rule(n=st.integers(1, 5), group=groups)
     def put_new_ones_at_the_end(self, n: int, group: Group) -> None:
         start = max([i for i in self.model if i < 2**31], default=-1) + 1
-        self.put.function(self, dict.fromkeys(range(start, start + n), group))  # type: ignore[attr-defined]
+        self._put(dict.fromkeys(range(start, start + n), group))
 
     @rule(gone=st.lists(ids, max_size=12))
     def drop(self, gone: list[int]) -> None:
@@ -65,9 +64,12 @@ class CatalogueMachine(RuleBasedStateMachine):
         assert self.catalogue.ids().tolist() == sorted(self.model)
         assert len(self.catalogue) == len(self.model)
 
+    def _put(self, entries: dict[int, Group]) -> None:
+        self.catalogue.put(list(entries), list(entries.values()))
+        self.model.update(entries)
 
-CatalogueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
-
-class TestTheCatalogueEqualsAPlainMapping(CatalogueMachine.TestCase):
-    pass
+def test_the_catalogue_equals_a_plain_mapping_after_anything() -> None:
+    run_state_machine_as_test(
+        CatalogueMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from io import BytesIO
-from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,15 +22,20 @@ def is_blank(number: int, line: bytes) -> bool:
     return not (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
 
 
+def read(body: bytes) -> list[RawMemory | BadLine]:
+    return list(read_jsonl(BytesIO(body), name="f", max_content_bytes=1000))
+
+
 @settings(max_examples=200)
 @given(lines=lines_of, bound=st.integers(1, 70))
 def test_every_line_that_is_not_blank_gives_one_result_whatever_the_others_are(
     lines: list[bytes], bound: int
 ) -> None:
-    with patch.object(jsonl, "MAX_LINE_BYTES", bound):
-        results = list(read_jsonl(BytesIO(b"\n".join(lines)), name="f", max_content_bytes=1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsonl, "MAX_LINE_BYTES", bound)
+        results = read(b"\n".join(lines))
         alone = [
-            list(read_jsonl(BytesIO(line + b"\n" * (n < len(lines))), name="f", max_content_bytes=1000))
+            read(b"\n" * (n - 1) + line + b"\n" * (n < len(lines)))
             for n, line in enumerate(lines, start=1)
             if not is_blank(n, line)
         ]

@@ -107,7 +107,7 @@ def test_a_bad_value_is_refused_with_variable_value_and_what_is_allowed(
     assert allowed in message
 
 
-@pytest.mark.parametrize(("variable", "bound"), BOUNDS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("variable", "bound"), BOUNDS, ids=str)
 def test_a_number_past_its_bound_is_refused_and_the_bound_itself_is_not(
     monkeypatch: pytest.MonkeyPatch, variable: str, bound: at.Ge | at.Gt | at.Le
 ) -> None:
