@@ -10,7 +10,7 @@ from kombu.transport import redis as kombu_redis
 log = structlog.get_logger(__name__)
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class Channel(kombu_redis.Channel):
     """Kombu decodes what it pops inside its event loop, where an error would end the whole worker."""
 
     def _brpop_read(self, **options: Any) -> Any:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 NAMESPACE = "lighthouse"
 QUESTIONS = (
     "How much did the vet charge for the dog's injured paw?",
-    "How many hours was the power out after the storm?",
-    "What did Beatriz name the baby in the end?",
+    "Which nuts must she not eat?",
+    "Why was the kayak trip called off?",
 )
 _START_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 30
