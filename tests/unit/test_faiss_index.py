@@ -52,12 +52,14 @@ def test_adding_nothing_changes_nothing() -> None:
     assert index.ids().tolist() == [1, 2]
 
 
-def test_an_id_that_is_there_is_replaced() -> None:
+@pytest.mark.parametrize("ids", [[2, 7], [3, 4], [1, 2], [4, 5], [3, 1]], ids=str)
+def test_an_id_that_is_there_is_replaced(ids: list[int]) -> None:
     index, rows = index_of(3)
     new = unit_rows(2, seed=1)
-    index.add_embeddings(new, [2, 7])
-    assert index.ids().tolist() == [1, 2, 3, 7]
-    assert index.vectors([7, 2, 1]).tobytes() == np.stack([new[1], new[0], rows[0]]).tobytes()
+    index.add_embeddings(new, ids)
+    expected = dict(zip([1, 2, 3, *ids], [*rows, *new], strict=True))
+    assert index.ids().tolist() == sorted(expected)
+    assert index.vectors(list(expected)).tobytes() == b"".join(row.tobytes() for row in expected.values())
 
 
 def test_removing_says_how_many_were_there() -> None:
