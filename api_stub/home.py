@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from memory.errors import NoStack
+from memory.file_lock import FileLock
 from memory.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOCK = "up.lock"
 _STACK = "stack.json"
+_LOOKING_TAKES_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,9 @@ def hold_home(home: Path) -> Iterator[None]:
         NoStack: another stack runs here.
 
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / _LOCK).open("w") as file:
-        if not _try_lock(file.fileno()):
+    lock = FileLock(home / _LOCK)
+    try:
+        if not _acquire_soon(lock):
             message = (
                 f"a stack is running in MEMORY_HOME = {home} already: stop it first (Ctrl-C where it runs)"
             )
@@ -50,6 +52,8 @@ def hold_home(home: Path) -> Iterator[None]:
             yield
         finally:
             (home / _STACK).unlink(missing_ok=True)
+    finally:
+        lock.release()
 
 
 def announce(home: Path, stack: RunningStack) -> None:
@@ -64,9 +68,8 @@ def announce(home: Path, stack: RunningStack) -> None:
 def running_stack(home: Path) -> RunningStack | None:
     """Return what the stack of this home says, `None` where none runs."""
     try:
-        with (home / _LOCK).open() as file:
-            if _try_lock(file.fileno()):
-                return None  # nobody holds it: whoever wrote the file is gone
+        if not (home / _STACK).exists() or _is_free(home / _LOCK):
+            return None  # nobody holds the lock: whoever wrote the file is gone
         return RunningStack(**json.loads((home / _STACK).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
@@ -99,9 +102,19 @@ def connected_settings() -> Settings:
     )
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+def _acquire_soon(lock: FileLock) -> bool:
+    """Try for a moment: whoever looks whether a stack runs holds the lock while it looks."""
+    deadline = time.monotonic() + _LOOKING_TAKES_S
+    while not lock.try_acquire():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
     return True
+
+
+def _is_free(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        return lock.try_acquire()
+    finally:
+        lock.release()

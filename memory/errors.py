@@ -8,11 +8,13 @@ MemorySystemError
 ├── SearchUnavailable       nobody answered the query in time
 ├── Recoverable             retry later with backoff; nothing is lost meanwhile
 │   ├── QueueFull           the ingest stream is at its bound
-│   └── ServerAway          Redis or the database cannot be reached
+│   ├── ServerAway          Redis or the database cannot be reached
+│   └── SnapshotFailed      the disk did not take a snapshot of the index
 ├── IndexRefused            a snapshot that cannot be trusted; it is rebuilt from the database
 ├── Fenced                  another process owns the index now; this one must exit
 ├── ModelMismatch           stored vectors come from another model
 ├── CleanupBraked           a cleanup would remove suspiciously much
+├── ChildNeverReady         a process of the local stack dies again and again before it is ready
 └── NoStack                 no running stack was found
 """
 
@@ -65,6 +67,10 @@ class ServerAway(Recoverable):
     """Redis or the database cannot be reached."""
 
 
+class SnapshotFailed(Recoverable):
+    """The disk did not take a snapshot of the index. The one before is still there, and searches go on."""
+
+
 class IndexRefused(MemorySystemError):
     """A snapshot cannot be trusted (torn, altered, or made for other data). It is rebuilt instead."""
 
@@ -79,6 +85,10 @@ class ModelMismatch(MemorySystemError):
 
 class CleanupBraked(MemorySystemError):
     """A cleanup would remove more of a namespace than the brake allows. Nothing was removed."""
+
+
+class ChildNeverReady(MemorySystemError):
+    """A process of the local stack died again and again before it was ever ready. Quotes its log's end."""
 
 
 class NoStack(MemorySystemError):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import uuid_utils
 
 from memory.catalogue import Catalogue
-from memory.errors import IndexRefused
+from memory.errors import IndexRefused, SnapshotFailed
 from memory.faiss_index import FAISSIndex
 from memory.models import Identity, Seq
 
@@ -56,9 +56,25 @@ class SnapshotFolder:
         """Write a snapshot and make it the current one; return its name.
 
         Killed at any point, CURRENT names a complete snapshot: the new one or the one before.
+
+        Raises:
+            SnapshotFailed: the disk did not take it; the one before is still current.
+
         """
         name = f"{snapshot.applied_seq:020d}-{uuid_utils.uuid7().hex[-12:]}"
         unfinished = self._snapshots / f"tmp-{name}"
+        try:
+            self._write(snapshot, identity, unfinished)
+            unfinished.rename(self._snapshots / name)
+            _fsync(self._snapshots)
+            self._point_to(name)
+        except (OSError, RuntimeError) as error:  # FAISS says RuntimeError when the disk is full
+            shutil.rmtree(unfinished, ignore_errors=True)
+            message = f"snapshot {name} was not saved: {error}"
+            raise SnapshotFailed(message) from error
+        return name
+
+    def _write(self, snapshot: Snapshot, identity: Identity, unfinished: Path) -> None:
         unfinished.mkdir()
         snapshot.index.save(unfinished / _VECTORS)
         groups = snapshot.catalogue.save(unfinished / _CATALOGUE)
@@ -73,10 +89,6 @@ class SnapshotFolder:
         _write_durably(unfinished / _MANIFEST, json.dumps(manifest, ensure_ascii=False).encode())
         _fsync(unfinished / _CATALOGUE)
         _fsync(unfinished)
-        unfinished.rename(self._snapshots / name)
-        _fsync(self._snapshots)
-        self._point_to(name)
-        return name
 
     def load(self, identity: Identity) -> tuple[str, Snapshot]:
         """Return the current snapshot's name and content.

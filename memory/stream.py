@@ -34,11 +34,18 @@ _NUDGE_LIFETIME_MS = 1000
 _FSYNC_TIMEOUT_MS = 5000
 _RETRY_WHEN_FULL_S = 1.0
 
-# All or nothing, and never past the bound: XADD alone would grow until Redis is full.
+# All or nothing, and never past the bounds. XADD alone would grow until Redis is full, and a full Redis
+# refuses even what empties it: acknowledgements, and the nudges of Celery.
 _PUSH = """
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting + #ARGV - 1 > tonumber(ARGV[1]) then
-  return redis.error_reply('QUEUEFULL ' .. waiting)
+  return redis.error_reply('QUEUEFULL ' .. waiting .. ' memories wait, as many as may')
+end
+local memory = redis.call('INFO', 'memory')
+local used = tonumber(string.match(memory, 'used_memory:(%d+)'))
+local most = tonumber(string.match(memory, 'maxmemory:(%d+)'))
+if most > 0 and used > most * 0.7 then
+  return redis.error_reply('QUEUEFULL Redis uses more than 70 % of its maxmemory')
 end
 for i = 2, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'm', ARGV[i])
@@ -116,7 +123,7 @@ class IngestStream:
             except ResponseError as error:
                 if not str(error).startswith("QUEUEFULL"):
                     raise
-                message = f"{self._max_waiting} memories may wait in the {lane} lane, and it is full"
+                message = f"the {lane} lane is full: {str(error).removeprefix('QUEUEFULL ')}"
                 raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
             if self._fsync:
                 self._wait_for_disk()
@@ -151,16 +158,7 @@ class IngestStream:
         """
         found: list[Pending] = []
         for lane in LANES:
-            with _translated():
-                rows: Any = self._redis.xpending_range(
-                    _key(lane),
-                    _GROUP,
-                    min="-",
-                    max="+",
-                    count=count,
-                    consumername=consumer,
-                    idle=int(min_idle_s * 1000) or None,
-                )
+            rows = self._pending_rows(lane, consumer, min_idle_s=min_idle_s, count=count)
             found.extend(
                 Pending(lane=lane, stream_id=r["message_id"].decode(), n_deliveries=r["times_delivered"])
                 for r in rows
@@ -192,17 +190,28 @@ class IngestStream:
 
     def uncount_delivery(self, entries: Sequence[Entry], *, consumer: str) -> None:
         """Keep entries for a later try that was nobody's fault: this delivery does not count."""
+        pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
-            with _translated():
-                self._redis.xclaim(
-                    _key(entry.lane),
-                    _GROUP,
-                    consumer,
-                    min_idle_time=0,
-                    message_ids=[entry.stream_id],
-                    retrycount=max(0, entry.n_deliveries - 1),
-                    justid=True,
-                )
+            pipeline.xclaim(
+                _key(entry.lane),
+                _GROUP,
+                consumer,
+                min_idle_time=0,
+                message_ids=[entry.stream_id],
+                retrycount=max(0, entry.n_deliveries - 1),
+                justid=True,
+            )
+        with _translated():
+            pipeline.execute()
+
+    def keep(self, entries: Sequence[Entry], *, consumer: str) -> None:
+        """Say that these are still worked on, so that nobody takes them over as left behind."""
+        for lane in LANES:
+            if ids := [e.stream_id for e in entries if e.lane == lane]:
+                with _translated():
+                    self._redis.xclaim(
+                        _key(lane), _GROUP, consumer, min_idle_time=0, message_ids=[*ids], justid=True
+                    )
 
     def waiting(self) -> dict[Lane, int]:
         """Return how many entries each lane holds: waiting, or delivered and not stored yet."""
@@ -279,6 +288,24 @@ class IngestStream:
         rows = answer[0][1] if answer else []
         return [_entry(lane, row, n_deliveries=1) for row in rows]
 
+    def _pending_rows(self, lane: Lane, consumer: str | None, *, min_idle_s: float, count: int) -> Any:
+        with _translated():
+            try:
+                return self._redis.xpending_range(
+                    _key(lane),
+                    _GROUP,
+                    min="-",
+                    max="+",
+                    count=count,
+                    consumername=consumer,
+                    idle=int(min_idle_s * 1000) or None,
+                )
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                self.ensure_groups()
+                return []
+
     def _wait_for_disk(self) -> None:
         try:
             on_disk: Any = self._redis.waitaof(1, 0, _FSYNC_TIMEOUT_MS)
@@ -310,8 +337,6 @@ def _translated() -> Iterator[None]:
     except OutOfMemoryError as error:
         message = "Redis is out of memory"
         raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
-    except ResponseError:
-        raise
-    except RedisError as error:
+    except RedisError as error:  # also what it answers while its disk is full, or as a replica
         message = f"Redis: {error}"
         raise ServerAway(message) from error

@@ -8,9 +8,11 @@ import structlog
 from celery import Celery, signals
 from celery.worker import state
 
-from memory.broker import Nudger, QueueName, TaskName, make_celery
+from memory.broker import Nudger, QueueName, TaskName, make_celery, run_worker
 from memory.database import Database
 from memory.embedding import EmbeddingModel
+from memory.errors import SettingsError
+from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.ingestion import Ingestion
 from memory.logs import configure_logging
@@ -30,25 +32,30 @@ log = structlog.get_logger(__name__)
 _HEARTBEAT_EVERY_S = 2.0
 
 
-def run_embed_worker(settings: Settings, *, name: str) -> None:
-    """Embed, store and maintain until SIGTERM. The pool is solo: torch does not survive a fork."""
+def run_embed_worker(settings: Settings, *, name: str) -> int:
+    """Embed, store and maintain until SIGTERM; return the exit code.
+
+    The pool is solo: torch does not survive a fork.
+
+    Raises:
+        SettingsError: a running worker has this name.
+
+    """
     configure_logging(level=settings.log_level, process=name)
+    lock = FileLock(settings.home / "locks" / name)
+    if not lock.try_acquire():
+        message = f"--name = {name!r}: must be a name that no running worker has"
+        raise SettingsError(message)
     heartbeat = Heartbeat(settings.home, name)
     app = compose(settings, name=name, heartbeat=heartbeat)
     keep_alive_sign(heartbeat)
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=solo",
-            "--concurrency=1",
-            f"--queues={QueueName.EMBED.value},{QueueName.MAINTENANCE.value}",
-            f"--hostname={name}@%h",
-            f"--loglevel={settings.log_level}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
+    return run_worker(
+        app,
+        name=name,
+        pool="solo",
+        concurrency=1,
+        queues=(QueueName.EMBED, QueueName.MAINTENANCE),
+        log_level=settings.log_level,
     )
 
 
@@ -77,8 +84,9 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
         dead_letters=DeadLetters(database),
         nudger=nudger,
         on_progress=heartbeat.touch,
-        should_stop=lambda: bool(state.should_stop or state.should_terminate),
+        should_stop=_should_stop,
     )
+    model.on_pass = drain.keep_in_hand
     maintenance = Maintenance(
         settings=settings, database=database, jobs=Jobs(database), nudger=nudger, owner=name
     )
@@ -86,6 +94,11 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
     app.task(maintenance.tick, name=TaskName.MAINTAIN.value)
     log.info("worker_composed", model=model.fingerprint)
     return app
+
+
+def _should_stop() -> bool:
+    # Celery puts the exit code there, which is 0 for an ordinary stop.
+    return any(stop is not None and stop is not False for stop in (state.should_stop, state.should_terminate))
 
 
 def keep_alive_sign(heartbeat: Heartbeat) -> None:

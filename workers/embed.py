@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _WATCHDOG_S = 120
-"""A batch that takes this long hangs: the process ends, with its stack in the log."""
+"""A pass through the model, or a transaction, that takes this long hangs: the process ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,8 @@ class Drain:
         self._on_progress = on_progress
         self._should_stop = should_stop
         self._left_some = True  # whatever was left when this consumer was killed
+        self._in_hand: Sequence[Entry] = ()
+        self._kept_at = 0.0
 
     def run(self) -> int:
         """Store what waits, until nothing does or the budget is spent; return how many entries.
@@ -124,15 +126,29 @@ class Drain:
 
     def _finish(self, entries: Sequence[Entry]) -> int:
         """Bring every entry to its end: stored, or a dead letter. Then acknowledge."""
-        faulthandler.dump_traceback_later(_WATCHDOG_S, exit=True)
-        self._on_progress()
+        self._in_hand = entries
+        self._kept_at = time.monotonic()
+        self._show_progress()
         try:
             jobs = [job for entry in entries if (job := self._job(entry))]
             self._store(jobs)
         except Recoverable:
             self._stream.uncount_delivery(entries, consumer=self._consumer)
             raise
+        finally:
+            self._in_hand = ()
         return len(entries)
+
+    def keep_in_hand(self) -> None:
+        """Show that a long batch goes on, and keep other workers from taking it over. Call it often."""
+        self._show_progress()
+        if self._in_hand and time.monotonic() - self._kept_at > self._settings.reclaim_after_s / 4:
+            self._stream.keep(self._in_hand, consumer=self._consumer)
+            self._kept_at = time.monotonic()
+
+    def _show_progress(self) -> None:
+        self._on_progress()
+        faulthandler.dump_traceback_later(_WATCHDOG_S, exit=True)
 
     def _job(self, entry: Entry) -> _Job | None:
         """Validate again; what can never be stored becomes a dead letter here."""

@@ -10,6 +10,7 @@ from api_stub.commands import demo, dlq, maintain, memories, up
 from api_stub.commands.ingest import ingest
 from api_stub.commands.output import Exit, err
 from memory.errors import (
+    ChildNeverReady,
     CleanupBraked,
     InvalidMemory,
     MemorySystemError,
@@ -50,6 +51,7 @@ _EXIT_OF: tuple[tuple[type[MemorySystemError], Exit], ...] = (
     (SearchUnavailable, Exit.NOT_YET),
     (SettingsError, Exit.REFUSED),
     (CleanupBraked, Exit.REFUSED),
+    (ChildNeverReady, Exit.REFUSED),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,8 +10,6 @@ import typer
 from api_stub.commands.output import err
 from api_stub.home import hold_home
 from api_stub.stack.local import local_stack
-from api_stub.stack.watched import ChildNeverReady
-from memory.errors import SettingsError
 from memory.settings import read_settings
 
 
@@ -24,6 +23,7 @@ def up(
     Example: MEMORY_HOME=~/my-memory memory up --embed-workers 2
     """
     settings = read_settings()
+    os.umask(0o077)  # memories are their owner's: nobody else reads what is written from here on
     with hold_home(settings.home):
         supervisor = local_stack(settings, n_embed_workers=embed_workers, say=_say)
 
@@ -32,10 +32,7 @@ def up(
             _say(f"ready: {names}; state and logs in {settings.home}")
 
         _say(f"starting in {settings.home}")
-        try:
-            code = supervisor.run(on_ready=on_ready)
-        except ChildNeverReady as error:
-            raise SettingsError(str(error)) from error
+        code = supervisor.run(on_ready=on_ready)
         _say("stopped")
     raise typer.Exit(code)
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from api_stub.stack.children import ChildSpec
-from api_stub.stack.watched import ChildNeverReady, ChildStatus, WatchedChild
-
-__all__ = ["ChildNeverReady", "ChildStatus", "Supervisor"]
+from api_stub.stack.watched import ChildStatus, WatchedChild
 
 _TURN_S = 0.05
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -16,17 +16,13 @@ from api_stub.stack.children import (
     last_lines,
     spawn,
 )
-from memory.errors import MemorySystemError
+from memory.errors import ChildNeverReady
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _LIVED_LONG_S = 30.0
 _READY_AFTER_S = 0.5
 _N_STARTS_AT_MOST = 5
-
-
-class ChildNeverReady(MemorySystemError):
-    """A child died again and again before it was ever ready. Quotes the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

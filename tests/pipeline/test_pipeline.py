@@ -37,11 +37,12 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 def test_a_memory_is_accepted_then_stored_and_searchable_and_found_by_meaning(stack: Stack) -> None:
     with stack.client() as client:
         receipt = client.enqueue("Inês is allergic to hazelnuts", memory_type="semantic", namespace="one")
-        client.enqueue_many(
+        others = client.enqueue_many(
             [{"content": f"The weather report number {i}", "namespace": "one"} for i in range(30)]
         )
         outcome = client.wait(receipt, timeout_s=30)
         assert outcome.state is MemoryState.SEARCHABLE
+        client.wait(others, timeout_s=30)
         hits = client.search("Which food must she avoid?", namespace="one", limit=3, min_seq=outcome.seq)
         assert hits[0].memory.content == "Inês is allergic to hazelnuts"
         assert hits[0].memory.id == outcome.id

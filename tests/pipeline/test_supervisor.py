@@ -19,8 +19,9 @@ import pytest
 
 from api_stub.stack.children import ChildSpec, exit_status, spawn, stop
 from api_stub.stack.servers import PostgresServer
-from api_stub.stack.supervisor import ChildNeverReady, Supervisor
+from api_stub.stack.supervisor import Supervisor
 from api_stub.stack.watched import WatchedChild
+from memory.errors import ChildNeverReady
 from tests.pipeline.processes import alive, python_child, running, wait_for_restart
 from tests.waiting import wait_until
 

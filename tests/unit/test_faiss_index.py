@@ -109,6 +109,20 @@ def test_the_nearest_comes_first_and_none_is_below_the_least_score() -> None:
     assert [i for i, _ in index.search(query, k=4, min_score=0)] == [1, 4, 2]
 
 
+@pytest.mark.parametrize("k", [1, 7, 150])
+@pytest.mark.parametrize("n_among", [1, 8, 100, 199, 200, 201, 1000, 1999, 2000, None])
+def test_a_search_among_any_share_finds_what_comparing_with_each_of_them_finds(
+    k: int, n_among: int | None
+) -> None:
+    index, rows = index_of(2000)
+    query = unit_rows(1, seed=1)[0]
+    order = np.random.default_rng(2).permutation(2000)
+    among = None if n_among is None else np.sort(order[:n_among] + 1)
+    candidates = np.arange(1, 2001) if among is None else among
+    best = candidates[np.argsort(-(rows @ query)[candidates - 1])][:k]
+    assert [i for i, _ in index.search(query, k=k, among=among)] == best.tolist()
+
+
 def test_the_vectors_of_no_ids_are_an_empty_matrix() -> None:
     index, _ = index_of(2)
     assert index.vectors([]).shape == (0, DIM)

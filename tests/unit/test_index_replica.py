@@ -106,9 +106,13 @@ def test_who_waits_for_an_event_is_woken_when_it_is_applied(how: str) -> None:
         target=lambda: arrived.append(replica.wait_until(Seq(2), timeout_s=120)), daemon=True
     )
     waiter.start()
-    wait_until(lambda: replica._changed._waiters, timeout_s=10, why="the thread waits")  # type: ignore[attr-defined]
+
+    def waits() -> object:
+        return replica._changed._waiters  # type: ignore[attr-defined]
+
+    wait_until(waits, timeout_s=10, why="the thread waits")
     change(replica, 1, added=1)
-    assert arrived == []
+    wait_until(waits, timeout_s=10, why="the thread waits on, for this was not the event")
     if how == "change":
         change(replica, 2)
     else:

@@ -1,4 +1,4 @@
-"""The owner's lock: at most one process changes the files of an index directory."""
+"""A lock on a file: at most one process holds it, and the kernel drops it when that process dies."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 
 
-class OwnerLock:
-    """An flock on `owner.lock`: the kernel drops it when the process dies, however it dies."""
+class FileLock:
+    """An flock on `path`, for the processes of one machine. Held until `release` or the process's end."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(directory / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def try_acquire(self) -> bool:
         """Return whether the lock is ours now."""
@@ -34,3 +34,7 @@ class OwnerLock:
         while not self.try_acquire():
             on_wait()
             time.sleep(_POLL_S)
+
+    def release(self) -> None:
+        """Give the lock back; it cannot be taken again through this object."""
+        os.close(self._descriptor)
