@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ingest.jsonl import BadLine, read_jsonl
-from ingest.producer import CHUNK
+from ingest.producer import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ingest.producer import Producer
     from memory.messages import RawMemory
@@ -84,27 +84,22 @@ class BulkIngest:
     def _run_one(
         self, stream: IO[bytes], path: str, report: BulkReport, on_progress: Callable[[BulkReport], None]
     ) -> None:
-        chunk: list[RawMemory] = []
         lines = read_jsonl(
             stream, name=path, max_content_bytes=self._max_content_bytes, namespace=self._namespace
         )
+        for chunk in chunks(self._valid(lines, report)):
+            self._producer.push_patiently(chunk, patience_s=self._patience_s)
+            report.receipts.extend(raw.receipt for raw in chunk)
+            on_progress(report)
+        on_progress(report)
+
+    def _valid(self, lines: Iterable[RawMemory | BadLine], report: BulkReport) -> Iterator[RawMemory]:
         for line in lines:
             report.n_lines += 1
             if isinstance(line, BadLine):
                 self._reject(line, report)
-                continue
-            chunk.append(line)
-            if len(chunk) >= CHUNK:
-                self._push(chunk, report)
-                chunk = []
-                on_progress(report)
-        self._push(chunk, report)
-        on_progress(report)
-
-    def _push(self, chunk: list[RawMemory], report: BulkReport) -> None:
-        if chunk:
-            self._producer.push_patiently(chunk, patience_s=self._patience_s)
-            report.receipts.extend(raw.receipt for raw in chunk)
+            else:
+                yield line
 
     def _reject(self, bad: BadLine, report: BulkReport) -> None:
         report.n_rejected += 1

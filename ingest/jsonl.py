@@ -45,7 +45,7 @@ def read_jsonl(
     n_equal: Counter[str] = Counter()
     for number, line in enumerate(_lines(stream), start=1):
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if not text.strip():
+        if len(text) <= MAX_LINE_BYTES and not text.strip():
             continue
         try:
             data = _decode(text)
@@ -78,7 +78,3 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         yield line
         while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
             line = stream.readline(MAX_LINE_BYTES + 1)
-            if not line:
-                return
-            if len(line) <= MAX_LINE_BYTES:
-                break

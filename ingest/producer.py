@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from memory.stream import IngestStream, Lane
 
 CHUNK = 500
-_CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 8 * 2**20
+"""A push stops growing at so many memories or so many bytes of content."""
 
 Draft = RawMemory | Mapping[str, Any] | str
 """What may be enqueued: a validated memory, a mapping with the fields of one, or just its content."""
@@ -81,7 +82,7 @@ class Producer:
         """
         receipts: list[Receipt] = []
         rejected: list[Rejected] = []
-        for chunk in _chunks(self._valid(drafts, rejected)):
+        for chunk in chunks(self._valid(drafts, rejected)):
             self.push_patiently(chunk, patience_s=patience_s)
             receipts.extend(raw.receipt for raw in chunk)
         return Enqueued(receipts=tuple(receipts), rejected=tuple(rejected))
@@ -112,17 +113,20 @@ class Producer:
     def _validated(self, draft: Draft) -> RawMemory:
         if isinstance(draft, RawMemory):
             return draft
-        data = {"content": draft} if isinstance(draft, str) else dict(draft)
+        if isinstance(draft, str):
+            return from_mapping({"content": draft}, max_content_bytes=self._max_content_bytes)
+        data = dict(draft) if isinstance(draft, Mapping) else draft
         return from_mapping(data, max_content_bytes=self._max_content_bytes)
 
 
-def _chunks(raws: Iterable[RawMemory]) -> Iterator[list[RawMemory]]:
+def chunks(raws: Iterable[RawMemory]) -> Iterator[list[RawMemory]]:
+    """Yield what is pushed at once: up to 500 memories, or about 8 MiB of content."""
     chunk: list[RawMemory] = []
     n_bytes = 0
     for raw in raws:
         chunk.append(raw)
-        n_bytes += len(raw.content)
-        if len(chunk) >= CHUNK or n_bytes >= _CHUNK_BYTES:
+        n_bytes += len(raw.content.encode())
+        if len(chunk) >= CHUNK or n_bytes >= CHUNK_BYTES:
             yield chunk
             chunk, n_bytes = [], 0
     if chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Catalogue:
         try:
             with np.load(path, allow_pickle=False) as columns:
                 ids, codes = columns["ids"], columns["codes"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
             message = f"{path}: {error}"
             raise IndexRefused(message) from error
         catalogue = cls()

@@ -33,10 +33,10 @@ class InvalidMemory(MemorySystemError):
     """A memory was refused. Names the field, the value and what is allowed."""
 
     def __init__(self, *, field: str, value: object, allowed: str) -> None:
-        self.field = field
+        self.field = _storable(field)
         self.shown_value = _shorten(value)
         self.allowed = allowed
-        super().__init__(f"{field} = {self.shown_value}: must be {allowed}")
+        super().__init__(f"{self.field} = {self.shown_value}: must be {allowed}")
 
 
 class NotFound(MemorySystemError):
@@ -96,5 +96,13 @@ class NoStack(MemorySystemError):
 
 
 def _shorten(value: object, *, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of over 4300 digits, or nested too deep to be shown
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _storable(field: str, *, limit: int = 200) -> str:
+    """Return the name of a field, which may be anything that came from outside, fit to print and store."""
+    return ascii(field)[1 : limit + 1] if not field.isprintable() else field[:limit]

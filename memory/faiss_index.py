@@ -143,7 +143,7 @@ class FAISSIndex:
     def _search_many(self, row: Vectors, among: Ids | None, *, k: int) -> tuple[Ids, Vectors]:
         parameters = None
         if among is not None and len(among) < len(self):
-            wanted = np.zeros(int(among[-1] if len(among) else 0) // 8 * 8 + 8, dtype=bool)
+            wanted = np.zeros(int(among.max(initial=0)) // 8 * 8 + 8, dtype=bool)
             wanted[among] = True
             bits = np.packbits(wanted, bitorder="little")
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg,arg-type]

@@ -105,9 +105,9 @@ def from_mapping(data: object, *, max_content_bytes: int) -> RawMemory:
     """Validate one decoded JSON object with the keys of `FIELDS`. An unknown key is refused, not ignored."""
     if not isinstance(data, dict):
         raise InvalidMemory(field="memory", value=data, allowed="a JSON object")
-    if unknown := sorted(set(data) - FIELDS):
+    if unknown := sorted(set(data) - FIELDS, key=str):
         raise InvalidMemory(
-            field=unknown[0], value=data[unknown[0]], allowed=f"one of {', '.join(sorted(FIELDS))}"
+            field=str(unknown[0]), value=data[unknown[0]], allowed=f"one of {', '.join(sorted(FIELDS))}"
         )
     if "content" not in data:
         raise InvalidMemory(field="content", value=None, allowed="there")

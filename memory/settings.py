@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from annotated_types import Ge, Gt, Le
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,7 +17,7 @@ from memory.validation import MAX_CONTENT_BYTES
 
 DB_SCHEMES = ("postgresql+psycopg", "postgresql", "sqlite")
 REDIS_SCHEMES = ("redis", "rediss")
-_PASSWORD = re.compile(r":[^:/@]*@")
+_PASSWORD = re.compile(r"(?<=://).*@|(?<=password=)[^&\s']*")
 
 
 def default_home() -> Path:
@@ -31,6 +32,12 @@ class Settings(BaseSettings):
     """Every setting. The environment variable is the alias; the description is the README's."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    def __repr__(self) -> str:
+        """Name only the place: the URLs hold passwords."""
+        return f"Settings(home={str(self.home)!r}, …)"
+
+    __str__ = __repr__
 
     home: Path = Field(
         default_factory=default_home, alias="MEMORY_HOME", description="Directory that holds all local state."
@@ -50,7 +57,7 @@ class Settings(BaseSettings):
         alias="FAISS_INDEX_PATH",
         description="Directory of the index snapshots. Absent: `index` under `MEMORY_HOME`.",
     )
-    embedding_model: Annotated[str, Field(min_length=1)] = Field(
+    embedding_model: str = Field(
         default="all-MiniLM-L6-v2",
         alias="EMBEDDING_MODEL",
         description="A sentence-transformers model: a name or a directory.",
@@ -193,7 +200,7 @@ class Settings(BaseSettings):
         url = _check_url(value, schemes=DB_SCHEMES)
         if url is None or not url.startswith("sqlite:"):
             return url
-        if not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
+        if not url.startswith("sqlite:///") or ":memory:" in url or url == "sqlite:///":
             message = "sqlite:///path of a file (several processes share it)"
             raise ValueError(message)
         return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
@@ -207,11 +214,17 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, value: str | None) -> str | None:
         url = _check_url(value, schemes=REDIS_SCHEMES)
-        path = urlsplit(url).path.strip("/") if url else ""
-        if path and not path.isdecimal():
-            message = "redis://host:port or redis://host:port/N with a number N"
-            raise ValueError(message)
+        if url is not None:
+            _redis_number(url)
         return url
+
+    @field_validator("embedding_model")
+    @classmethod
+    def _check_model_name(cls, value: str) -> str:
+        if not value.strip():
+            message = "a model's name or directory"
+            raise ValueError(message)
+        return value
 
     @property
     def index_directory(self) -> Path:
@@ -231,10 +244,8 @@ class Settings(BaseSettings):
         """Return the URL of the Redis database for `purpose`: N, N+1 and N+2 of REDIS_URL."""
         if self.redis_url is None:
             raise SettingsError("REDIS_URL is not set: redis://host:port is needed here")
-        parts = urlsplit(self.redis_url)
-        first = int(parts.path.strip("/") or 0)
         offset = ("broker", "results", "ingest").index(purpose)
-        return parts._replace(path=f"/{first + offset}").geturl()
+        return urlsplit(self.redis_url)._replace(path=f"/{_redis_number(self.redis_url) + offset}").geturl()
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -245,21 +256,54 @@ def read_settings(**overrides: Any) -> Settings:
 
     """
     try:
-        fields = Settings.model_fields
-        return Settings(**{str(fields[name].alias): value for name, value in overrides.items()})
+        return Settings(**{_alias(name): value for name, value in overrides.items()})
     except ValidationError as error:
         lines = [_say(problem) for problem in error.errors()]
         raise SettingsError("; ".join(lines)) from None
 
 
+def _alias(name: str) -> str:
+    if name not in Settings.model_fields:
+        message = f"there is no setting {name!r}"
+        raise SettingsError(message)
+    return str(Settings.model_fields[name].alias)
+
+
 def _say(problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
-    allowed = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name} = {_PASSWORD.sub(':…@', repr(problem['input']))}: must be {allowed}"
+    shown = _PASSWORD.sub("…", repr(problem["input"]))  # before it is cut: a cut could hide the @
+    shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
+    said = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    bounds = _bounds(name)
+    return f"{name} = {shown}: must be {bounds or said}"
+
+
+def _bounds(alias: str) -> str | None:
+    """Return the range of a number's setting in words, `None` for other settings."""
+    for field in Settings.model_fields.values():
+        limits = {type(limit): limit for limit in field.metadata}
+        if field.alias == alias and Le in limits:
+            kind = "a whole number" if field.annotation is int else "a number"
+            low = f"{limits[Ge].ge} to" if Ge in limits else f"above {limits[Gt].gt} and up to"
+            return f"{kind}, {low} {limits[Le].le}"
+    return None
 
 
 def _check_url(value: str | None, *, schemes: tuple[str, ...]) -> str | None:
-    if value is not None and value.split(":", 1)[0] not in schemes:
+    if value is not None and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         message = " or ".join(f"{scheme}://…" for scheme in schemes)
         raise ValueError(message)
     return value
+
+
+def _redis_number(url: str) -> int:
+    """Return the database number in a Redis URL, 0 where there is none."""
+    try:
+        parts = urlsplit(url)
+        number = parts.path.strip("/")
+        if parts.hostname and (True) and (not number or number.isdecimal()):
+            return int(number or 0)
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        pass
+    message = "redis://host:port or redis://host:port/N, with numbers"
+    raise ValueError(message)

@@ -13,11 +13,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import uuid_utils
 
 from memory.catalogue import Catalogue
@@ -32,6 +34,7 @@ FORMAT = 1
 _VECTORS = "vectors.faiss"
 _CATALOGUE = "catalogue.npz"
 _MANIFEST = "manifest.json"
+_NAME = re.compile(r"\d{20}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +61,11 @@ class SnapshotFolder:
         Killed at any point, CURRENT names a complete snapshot: the new one or the one before.
 
         Raises:
-            SnapshotFailed: the disk did not take it; the one before is still current.
+            SnapshotFailed: the disk did not take it; the one before is still there.
 
         """
-        name = f"{snapshot.applied_seq:020d}-{uuid_utils.uuid7().hex[-12:]}"
+        # The first digits of a UUIDv7 are the time: of two snapshots of one event, the later sorts last.
+        name = f"{snapshot.applied_seq:020d}-{uuid_utils.uuid7().hex[:12]}"
         unfinished = self._snapshots / f"tmp-{name}"
         try:
             self._write(snapshot, identity, unfinished)
@@ -70,6 +74,8 @@ class SnapshotFolder:
             self._point_to(name)
         except (OSError, RuntimeError) as error:  # FAISS says RuntimeError when the disk is full
             shutil.rmtree(unfinished, ignore_errors=True)
+            if self.current() != name:
+                shutil.rmtree(self._snapshots / name, ignore_errors=True)
             message = f"snapshot {name} was not saved: {error}"
             raise SnapshotFailed(message) from error
         return name
@@ -86,7 +92,7 @@ class SnapshotFolder:
             "groups": groups,
             "sha256": {file: _sha256(unfinished / file) for file in (_VECTORS, _CATALOGUE)},
         }
-        _write_durably(unfinished / _MANIFEST, json.dumps(manifest, ensure_ascii=False).encode())
+        _write_durably(unfinished / _MANIFEST, _sealed(manifest))
         _fsync(unfinished / _CATALOGUE)
         _fsync(unfinished)
 
@@ -106,7 +112,8 @@ class SnapshotFolder:
         _check_manifest(manifest, identity, folder)
         index = FAISSIndex.load(folder / _VECTORS)
         catalogue = Catalogue.load(folder / _CATALOGUE, manifest["groups"])
-        if not len(index) == len(catalogue) == manifest["n_vectors"] or index.dim != identity.dim:
+        same_ids = np.array_equal(index.ids(), catalogue.ids())
+        if not same_ids or len(index) != manifest["n_vectors"] or index.dim != identity.dim:
             message = f"{name}: holds {len(index)} vectors of {index.dim} numbers, {len(catalogue)} listed"
             raise IndexRefused(message)
         return name, Snapshot(index=index, catalogue=catalogue, applied_seq=Seq(manifest["applied_seq"]))
@@ -117,7 +124,7 @@ class SnapshotFolder:
             name = (self.directory / "CURRENT").read_text().strip()
         except (FileNotFoundError, UnicodeDecodeError):
             return None
-        return name if name and Path(name).name == name else None
+        return name if _NAME.fullmatch(name) else None
 
     def kept_before(self, name: str) -> str | None:
         """Return the newest complete snapshot older than `name`."""
@@ -157,7 +164,11 @@ def seq_of(name: str) -> Seq:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        body, _, seal = (folder / _MANIFEST).read_bytes().rpartition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != seal:
+            message = f"{folder.name}: its manifest does not have its own checksum"
+            raise IndexRefused(message)
+        manifest = json.loads(body)
     except (OSError, ValueError) as error:
         message = f"{folder.name}: its manifest cannot be read ({error})"
         raise IndexRefused(message) from error
@@ -165,6 +176,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         message = f"{folder.name}: its manifest is of another format"
         raise IndexRefused(message)
     return manifest
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    body = json.dumps(manifest, ensure_ascii=False).encode()
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode()
 
 
 def _check_manifest(manifest: dict[str, Any], identity: Identity, folder: Path) -> None:

@@ -73,7 +73,7 @@ def check_number(field: str, value: object, *, low: float, high: float) -> float
     allowed = f"a number in {low:g}..{high:g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidMemory(field=field, value=value, allowed=allowed)
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high:  # which no NaN is
         raise InvalidMemory(field=field, value=value, allowed=allowed)
     return float(value)
 
@@ -94,7 +94,7 @@ def check_metadata(value: object) -> Metadata:
     n_keys = _check_json("metadata", value, depth=1)
     if n_keys > MAX_METADATA_KEYS:
         raise InvalidMemory(field="metadata", value=value, allowed=f"at most {MAX_METADATA_KEYS} keys in all")
-    encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    encoded = json.dumps(_as_dict(value), ensure_ascii=False, allow_nan=False)
     if (n_bytes := len(encoded.encode())) > MAX_METADATA_BYTES:
         allowed = f"at most {MAX_METADATA_BYTES} bytes of JSON, not {n_bytes}"
         raise InvalidMemory(field="metadata", value=value, allowed=allowed)
@@ -112,6 +112,16 @@ def check_instant(field: str, value: object) -> datetime:
         return instant.astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
         raise InvalidMemory(field=field, value=value, allowed=allowed) from None
+
+
+def _as_dict(value: Any) -> Any:
+    """Return JSON's own types: the encoder knows no other mapping than a dict."""
+    match value:
+        case Mapping():
+            return {k: _as_dict(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_as_dict(v) for v in value]
+    return value
 
 
 def _as_text(value: object) -> str:

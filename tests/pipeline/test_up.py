@@ -24,7 +24,7 @@ def test_a_bad_setting_stops_the_start_with_its_name_value_and_range(home: Path)
     nobody = Stack(home=home, process=subprocess.Popen(["true"]), environment=bad)
     nobody.process.wait()
     message = nobody.memory("up", expect=6).stderr
-    assert "MEMORY_EMBED_BATCH = '0': must be greater than or equal to 1" in message
+    assert "MEMORY_EMBED_BATCH = '0': must be a whole number, 1 to 4096" in message
     assert (
         "MEMORY_DB_URL = 'mysql://x': must be postgresql+psycopg://… or postgresql://… or sqlite://…"
         in message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest import producer
-from ingest.producer import Enqueued, Rejected, _chunks
+from ingest.producer import Enqueued, Rejected, chunks
 from memory.messages import RawMemory, raw_memory
 from memory.models import Receipt
 
@@ -20,15 +20,15 @@ def memory_of(content: str, uid: int) -> RawMemory:
 )
 def test_a_chunk_has_500_memories_at_most(n: int, sizes: list[int]) -> None:
     raws = [memory_of("It rained.", uid) for uid in range(n)]
-    chunks = list(_chunks(raws))
-    assert [len(chunk) for chunk in chunks] == sizes
-    assert [raw for chunk in chunks for raw in chunk] == raws
+    made = list(chunks(raws))
+    assert [len(chunk) for chunk in made] == sizes
+    assert [raw for chunk in made for raw in chunk] == raws
 
 
 def test_large_memories_make_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(producer, "CHUNK_BYTES", 1000)
     raws = [memory_of("x" * 300, uid) for uid in range(9)]
-    assert [len(chunk) for chunk in _chunks(raws)] == [4, 4, 1]
+    assert [len(chunk) for chunk in chunks(raws)] == [4, 4, 1]
 
 
 def test_chunks_are_made_while_the_memories_are_read() -> None:
@@ -40,7 +40,7 @@ def test_chunks_are_made_while_the_memories_are_read() -> None:
             n_read += 1
             yield memory_of("It rained.", uid)
 
-    next(iter(_chunks(count())))  # type: ignore[arg-type]
+    next(iter(chunks(count())))  # type: ignore[arg-type]
     assert n_read == 500
 
 
