@@ -146,7 +146,7 @@ def unit_rows(vectors: Vectors) -> Vectors:
 
 
 def _load(name: str, *, use_gpu: bool, n_threads: int) -> Any:
-    source = _locate(name)
+    source = locate(name)
     if Path(source).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     for noisy in ("transformers", "sentence_transformers", "huggingface_hub"):
@@ -178,7 +178,7 @@ def _nothing() -> None:
     pass
 
 
-def _locate(name: str) -> str:
+def locate(name: str) -> str:
     """Return a directory where the model lies on this machine already, else the name as it is."""
     if name in {DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}"} and not Path(name).is_dir():
         package = importlib.util.find_spec(_PACKAGED_MODEL)
