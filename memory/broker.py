@@ -109,23 +109,9 @@ class Nudger:
         """Send a nudge unless one is under way already. Never fails: the ticker does the same every tick."""
         try:
             if self._stream.claim_nudge(kind):
-                send(self._app, _TASK_OF_NUDGE[kind], expires_s=_NUDGE_EXPIRES_S)
+                _send(self._app, _TASK_OF_NUDGE[kind], expires_s=_NUDGE_EXPIRES_S, ignore_result=True)
         except ServerAway as error:
             log.warning("nudge_not_sent", kind=kind, reason=str(error))
-
-
-def send(app: Celery, task: TaskName, *args: Any, expires_s: float) -> Any:
-    """Publish one task; return Celery's handle on its result.
-
-    Raises:
-        ServerAway: the broker cannot be reached.
-
-    """
-    try:
-        return app.send_task(task.value, args=args, queue=QUEUE_OF[task].value, expires=expires_s)
-    except OperationalError as error:
-        message = f"broker: {error}"
-        raise ServerAway(message) from error
 
 
 def ask(app: Celery, task: TaskName, *args: Any, timeout_s: float) -> Any:
@@ -136,7 +122,7 @@ def ask(app: Celery, task: TaskName, *args: Any, timeout_s: float) -> Any:
         ServerAway: the broker cannot be reached.
 
     """
-    handle = send(app, task, *args, expires_s=timeout_s)
+    handle = _send(app, task, *args, expires_s=timeout_s, ignore_result=False)
     try:
         return handle.get(timeout=timeout_s)
     except CeleryTimeout as error:
@@ -147,6 +133,16 @@ def ask(app: Celery, task: TaskName, *args: Any, timeout_s: float) -> Any:
         raise ServerAway(message) from error
     finally:
         handle.forget()
+
+
+def _send(app: Celery, task: TaskName, *args: Any, expires_s: float, ignore_result: bool) -> Any:
+    # Unless told otherwise, Celery subscribes to the result of everything that is sent.
+    options = {"queue": QUEUE_OF[task].value, "expires": expires_s, "ignore_result": ignore_result}
+    try:
+        return app.send_task(task.value, args=args, **options)
+    except OperationalError as error:
+        message = f"broker: {error}"
+        raise ServerAway(message) from error
 
 
 _TRANSPORT_OPTIONS = {

@@ -15,7 +15,7 @@ from memory.index_replica import IndexReplica
 from memory.models import Identity, MemoryId, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
 from memory.store.event_log import EventLog, IndexEvent, read_head
-from memory.store.memories import MemoryStore, VectorRow, iterate_vectors, read_vectors
+from memory.store.vectors import VectorRow, iterate_vectors, read_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,6 @@ class IndexSync:
         self.epoch = epoch
         self._database = database
         self._log = EventLog(database)
-        self._store = MemoryStore(database)
         self._folder = folder
         self._identity = identity
         self._saved_seq = Seq(-1)
@@ -163,7 +162,9 @@ class IndexSync:
 
     def _apply(self, events: Sequence[IndexEvent]) -> None:
         ids = _distinct(events)
-        self._change(ids, self._store.vectors(ids), seq=events[-1].seq)
+        with self._database.read() as connection:
+            rows = read_vectors(connection, ids)
+        self._change(ids, rows, seq=events[-1].seq)
 
     def _change(self, ids: Sequence[MemoryId], rows: Sequence[VectorRow], *, seq: Seq) -> None:
         live = {row.memory_id for row in rows}

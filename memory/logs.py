@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-_CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
+_CHATTY = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat")
 """They log every task: two ticks a second would fill the disk with nothing."""
 
 

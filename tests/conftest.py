@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,14 @@ import redis
 from memory.database import Database
 from memory.stream import IngestStream
 from tests.servers import Postgres, running_postgres, running_redis
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stop_signals_are_heard() -> None:
+    """A run started in the background, or by nohup, ignores some signals, and so would all its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

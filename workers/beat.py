@@ -48,7 +48,7 @@ def _entry(task: TaskName, every_s: float) -> dict[str, Any]:
     return {
         "task": task.value,
         "schedule": every_s,
-        "options": {"queue": QUEUE_OF[task].value, "expires": every_s},
+        "options": {"queue": QUEUE_OF[task].value, "expires": every_s, "ignore_result": True},
     }
 
 

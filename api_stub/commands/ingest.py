@@ -32,7 +32,9 @@ def ingest(
     errors: Annotated[
         Path | None, typer.Option("--errors", help="Where rejected lines go (else: under MEMORY_HOME).")
     ] = None,
-    wait_s: Annotated[float, typer.Option("--wait", help="Longest to wait without any progress.")] = 300,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Longest without any progress; 0: only push.")
+    ] = 300,
     json: JsonOption = False,
 ) -> None:
     r"""Ingest JSONL files, one memory a line, and wait until all are searchable.
@@ -54,7 +56,7 @@ def ingest(
         print_json(result)
     else:
         _show(result)
-    if result["rejected"] or result["dead"] or result["unsettled"]:
+    if result["rejected"] or result["dead"] or (result["unsettled"] and wait_s > 0):
         raise typer.Exit(Exit.PARTLY)
 
 

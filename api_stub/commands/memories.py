@@ -29,7 +29,9 @@ def add(
     uid: Annotated[str | None, typer.Option(help="Idempotency key; the same one again adds nothing.")] = None,
     created_at: Annotated[str | None, typer.Option(help="ISO 8601; now where absent.")] = None,
     namespace: NamespaceOption = DEFAULT_NAMESPACE,
-    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait until it is searchable.")] = 30,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait until it is searchable; 0: do not.")
+    ] = 30,
     json: JsonOption = False,
 ) -> None:
     """Remember one memory, and wait until it is searchable.
@@ -51,8 +53,10 @@ def add(
         )
         outcome = client.wait(receipt, timeout_s=wait_s)
     _show_outcome(outcome, json=json)
-    if outcome.state is not MemoryState.SEARCHABLE:
-        raise typer.Exit(Exit.PARTLY if outcome.settled or wait_s == 0 else Exit.NOT_YET)
+    if outcome.settled and outcome.state is not MemoryState.SEARCHABLE:
+        raise typer.Exit(Exit.PARTLY)
+    if not outcome.settled and wait_s > 0:
+        raise typer.Exit(Exit.NOT_YET)
 
 
 def search(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from memory.database import Database, database_now
 from memory.schema import dead_letters
+from memory.store.memories import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,8 +90,8 @@ class DeadLetters:
         wanted = list(keys)
         found: dict[Key, str] = {}
         with self._database.read() as connection:
-            for start in range(0, len(wanted), 500):
-                same = tuple_(dead_letters.c.namespace, dead_letters.c.uid).in_(wanted[start : start + 500])
+            for some in chunks(wanted):
+                same = tuple_(dead_letters.c.namespace, dead_letters.c.uid).in_(some)
                 statement = select(dead_letters).where(same).order_by(dead_letters.c.id)
                 found.update(((r.namespace, r.uid), r.reason) for r in connection.execute(statement))
         return found

@@ -9,7 +9,6 @@ import numpy as np
 from sqlalchemy import (
     Connection,
     and_,
-    bindparam,
     delete,
     func,
     null,
@@ -43,17 +42,9 @@ Key = tuple[str, str]
 _KEYS_AT_ONCE = 500  # SQLite bounds the variables of one statement
 
 _LIVE = memories.c.deleted_at.is_(None)
-_INDEXED = and_(_LIVE, memories.c.status == "ready")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorRow:
-    """What the index needs of one live memory."""
-
-    memory_id: MemoryId
-    namespace: str
-    memory_type: str
-    embedding: bytes  # float32 little-endian
+INDEXED = and_(_LIVE, memories.c.status == "ready")
+"""The rows that the index must hold, and no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +77,7 @@ class MemoryStore:
         """Return those of `keys` that have a row, live or tombstone."""
         found: set[Key] = set()
         with self._database.read() as connection:
-            for some in _chunks(list(keys)):
+            for some in chunks(list(keys)):
                 statement = select(memories.c.namespace, memories.c.uid).where(_key_in(some))
                 found.update((row.namespace, row.uid) for row in connection.execute(statement))
         return found
@@ -146,12 +137,12 @@ class MemoryStore:
         self, ids: Sequence[MemoryId], *, namespace: str, memory_types: Sequence[MemoryType] | None
     ) -> dict[MemoryId, Memory]:
         """Return those of `ids` that are live, in this namespace and of these types."""
-        conditions = [_INDEXED, memories.c.namespace == namespace]
+        conditions = [INDEXED, memories.c.namespace == namespace]
         if memory_types is not None:
             conditions.append(memories.c.type.in_([t.value for t in memory_types]))
         found: dict[MemoryId, Memory] = {}
         with self._database.read() as connection:
-            for some in _chunks(ids):
+            for some in chunks(ids):
                 statement = select(*_MEMORY_COLUMNS).where(memories.c.id.in_(some), *conditions)
                 found.update((MemoryId(r.id), _memory(r)) for r in connection.execute(statement))
         return found
@@ -175,7 +166,7 @@ class MemoryStore:
         with self._database.write() as connection:
             now = database_now(connection)
             stale = or_(memories.c.last_access_at.is_(None), memories.c.last_access_at < now - not_since)
-            for some in _chunks(sorted(ids)):
+            for some in chunks(sorted(ids)):
                 connection.execute(
                     update(memories).where(memories.c.id.in_(some), _LIVE, stale).values(last_access_at=now)
                 )
@@ -194,7 +185,7 @@ class MemoryStore:
         statement = select(*columns, newest.scalar_subquery().label("seq"), applied_seq)
         found: dict[Key, Progress] = {}
         with self._database.read() as connection:
-            for some in _chunks(list(keys)):
+            for some in chunks(list(keys)):
                 for row in connection.execute(statement.where(_key_in(some))):
                     applied = row.seq is None or row.seq <= row.applied_seq
                     found[row.namespace, row.uid] = Progress(
@@ -210,7 +201,7 @@ class MemoryStore:
         unapplied = (
             select(func.count(func.distinct(index_events.c.memory_id)))
             .join(memories, memories.c.id == index_events.c.memory_id)
-            .where(_INDEXED, index_events.c.seq > select(index_state.c.applied_seq).scalar_subquery())
+            .where(INDEXED, index_events.c.seq > select(index_state.c.applied_seq).scalar_subquery())
         )
         with self._database.snapshot() as connection:
             by_status = {
@@ -229,11 +220,6 @@ class MemoryStore:
             pending=by_status.get(("pending", True), 0),
             deleted=sum(n for (_, live), n in by_status.items() if not live),
         )
-
-    def vectors(self, ids: Sequence[MemoryId]) -> list[VectorRow]:
-        """Return what the index needs of those of `ids` that are live and embedded."""
-        with self._database.read() as connection:
-            return read_vectors(connection, ids)
 
     def _insert_new(self) -> Any:
         dialect = sqlite if self._database.is_sqlite else postgresql
@@ -254,7 +240,7 @@ def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
     The caller appends the '-' events in the same transaction.
     """
     gone: list[MemoryId] = []
-    for some in _chunks(sorted(ids)):
+    for some in chunks(sorted(ids)):
         statement = (
             update(memories)
             .where(memories.c.id.in_(some), _LIVE)
@@ -268,33 +254,10 @@ def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
             .returning(memories.c.id)
         )
         gone.extend(MemoryId(i) for i in connection.scalars(statement))
-    for some in _chunks(gone):
+    for some in chunks(gone):
         touched = or_(associations.c.from_id.in_(some), associations.c.to_id.in_(some))
         connection.execute(delete(associations).where(touched))
     return sorted(gone)
-
-
-def read_vectors(connection: Connection, ids: Sequence[MemoryId]) -> list[VectorRow]:
-    """Return what the index needs of those of `ids` that are live and embedded."""
-    found: list[VectorRow] = []
-    for some in _chunks(ids):
-        statement = select(*_VECTOR_COLUMNS).where(memories.c.id.in_(some), _INDEXED)
-        found.extend(_vector_row(row) for row in connection.execute(statement))
-    return found
-
-
-def iterate_vectors(connection: Connection, *, page: int = 10_000) -> Iterator[list[VectorRow]]:
-    """Yield every indexed memory in pages by ascending id, as this transaction sees them."""
-    statement = (
-        select(*_VECTOR_COLUMNS)
-        .where(_INDEXED, memories.c.id > bindparam("after"))
-        .order_by(memories.c.id)
-        .limit(page)
-    )
-    after = 0
-    while rows := [_vector_row(row) for row in connection.execute(statement, {"after": after})]:
-        yield rows
-        after = rows[-1].memory_id
 
 
 _MEMORY_COLUMNS = (
@@ -310,7 +273,6 @@ _MEMORY_COLUMNS = (
     memories.c.last_access_at,
     memories.c.version,
 )
-_VECTOR_COLUMNS = (memories.c.id, memories.c.namespace, memories.c.type, memories.c.embedding)
 
 
 def _raw_values(raw: RawMemory) -> dict[str, Any]:
@@ -342,16 +304,11 @@ def _memory(row: Row[*tuple[Any, ...]]) -> Memory:
     )
 
 
-def _vector_row(row: Row[*tuple[Any, ...]]) -> VectorRow:
-    return VectorRow(
-        memory_id=MemoryId(row.id), namespace=row.namespace, memory_type=row.type, embedding=row.embedding
-    )
-
-
 def _key_in(keys: Sequence[Key]) -> ColumnElement[bool]:
     return tuple_(memories.c.namespace, memories.c.uid).in_(keys)
 
 
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield runs of `values` that are short enough for the variables of one statement."""
     for start in range(0, len(values), _KEYS_AT_ONCE):
         yield values[start : start + _KEYS_AT_ONCE]
