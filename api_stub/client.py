@@ -24,6 +24,7 @@ from memory.models import (
     SearchRequest,
     Seq,
 )
+from memory.replies import Replies
 from memory.store.dead_letters import DeadLetter, DeadLetters
 from memory.store.memories import MemoryStore
 from memory.stream import IngestStream
@@ -57,6 +58,7 @@ class MemoryClient:
             max_waiting=settings.max_waiting,
             fsync=settings.durability == "fsync",
         )
+        self._replies = Replies(settings.redis_database_url("results"))
         self._app = make_celery(settings)
         self._nudger = Nudger(self._app, self._stream)
         self.producer = Producer(
@@ -85,6 +87,7 @@ class MemoryClient:
     def close(self) -> None:
         """Close every connection."""
         self._stream.close()
+        self._replies.close()
         self._app.close()
         self._database.close()
 
@@ -268,7 +271,7 @@ class MemoryClient:
             SearchUnavailable: the indexer gave no answer in time.
 
         """
-        answer = ask(self._app, TaskName.COMPARE, timeout_s=timeout_s)
+        answer = ask(self._app, self._replies, TaskName.COMPARE, timeout_s=timeout_s)
         if not answer["ok"]:
             raise SearchUnavailable(answer["message"])
         comparison: dict[str, Any] = answer["comparison"]
@@ -314,7 +317,9 @@ class MemoryClient:
         while True:
             left_s = max(0.05, deadline - time.monotonic())
             wait_s = min(left_s / 2, _LONGEST_WAIT_IN_INDEXER_S)
-            answer = ask(self._app, TaskName.SEARCH, request.as_json(), wait_s, timeout_s=left_s)
+            answer = ask(
+                self._app, self._replies, TaskName.SEARCH, request.as_json(), wait_s, timeout_s=left_s
+            )
             if answer["ok"]:
                 return [_hit(hit) for hit in answer["hits"]]
             if answer["error"] != NotYetSearchable.__name__:

@@ -21,6 +21,7 @@ from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.index_sync import IndexSync
 from memory.logs import configure_logging
+from memory.replies import Replies
 from memory.search import Searcher
 from memory.snapshot import SnapshotFolder
 from memory.store.event_log import EventLog
@@ -69,7 +70,8 @@ def run_indexer(settings: Settings) -> int:
         check=lambda: model.check(database),
     )
     app = make_celery(settings)
-    register(app, owner=owner, sync=sync, searcher=searcher)
+    replies = Replies(settings.redis_database_url("results"))
+    register(app, owner=owner, sync=sync, searcher=searcher, replies=replies)
     _start_with_worker(owner)
     return run_worker(
         app,
@@ -78,6 +80,7 @@ def run_indexer(settings: Settings) -> int:
         concurrency=SEARCH_THREADS,
         queues=(QueueName.SEARCH, QueueName.INDEX),
         log_level=settings.log_level,
+        on_hearing=lambda: None,  # the owner's thread shows progress
     )
 
 

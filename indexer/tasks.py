@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from indexer.owner import IndexOwner
     from memory.index_sync import IndexSync
+    from memory.replies import Replies
     from memory.search import Searcher
 
 Answer = dict[str, Any]
@@ -21,34 +22,36 @@ Answer = dict[str, Any]
 _COMPARE_TIMEOUT_S = 600
 
 
-def register(app: Celery, *, owner: IndexOwner, sync: IndexSync, searcher: Searcher) -> None:
+def register(
+    app: Celery, *, owner: IndexOwner, sync: IndexSync, searcher: Searcher, replies: Replies
+) -> None:
     """Register the tasks on `app`."""
 
     def apply() -> None:
         """Wake the owner. At most once: lost, the next tick does the same."""
         owner.wake()
 
-    def search(request: dict[str, Any], wait_s: float) -> Answer:
+    def search(request: dict[str, Any], wait_s: float, address: str) -> None:
         """Answer a search. At most once: the client asks again."""
         try:
             hits = searcher.search(SearchRequest.from_json(request), wait_s=wait_s)
+            answer: Answer = {"ok": True, "hits": [hit.as_json() for hit in hits]}
         except MemorySystemError as error:
-            return _refusal(error)
-        return {"ok": True, "hits": [hit.as_json() for hit in hits]}
+            answer = _refusal(error)
+        replies.give(address, answer)
 
-    def compare() -> Answer:
+    def compare(address: str) -> None:
         """Compare the index with the database. At most once: the client asks again."""
         try:
-            return {
-                "ok": True,
-                "comparison": owner.call(sync.compare, timeout_s=_COMPARE_TIMEOUT_S).as_json(),
-            }
+            comparison = owner.call(sync.compare, timeout_s=_COMPARE_TIMEOUT_S)
+            answer: Answer = {"ok": True, "comparison": comparison.as_json()}
         except MemorySystemError as error:
-            return _refusal(error)
+            answer = _refusal(error)
+        replies.give(address, answer)
 
     app.task(apply, name=TaskName.APPLY.value)
-    app.task(search, name=TaskName.SEARCH.value, ignore_result=False, acks_late=False)
-    app.task(compare, name=TaskName.COMPARE.value, ignore_result=False, acks_late=False)
+    app.task(search, name=TaskName.SEARCH.value, acks_late=False)
+    app.task(compare, name=TaskName.COMPARE.value, acks_late=False)
 
 
 def _refusal(error: MemorySystemError) -> Answer:

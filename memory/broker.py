@@ -7,24 +7,25 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from celery import Celery
-from celery.exceptions import TimeoutError as CeleryTimeout
+from celery import Celery, signals
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 
 from memory.broker_transport import Transport
 from memory.errors import SearchUnavailable, ServerAway
+from memory.hearing import HearingWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from memory.replies import Replies
     from memory.settings import Settings
     from memory.stream import IngestStream, Nudge
 
 log = structlog.get_logger(__name__)
 
 VISIBILITY_TIMEOUT_S = 600
-"""Far above the longest task. It must be the same in all three places, the shortest one wins."""
+"""Far above the longest task. It must be the same in both places, the shortest one wins."""
 
 
 class QueueName(StrEnum):
@@ -63,7 +64,6 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery(
         "everkept",
         broker=settings.redis_database_url("broker"),
-        backend=settings.redis_database_url("results"),
         set_as_current=False,
     )
     app.conf.update(_CONFIG)
@@ -78,10 +78,13 @@ def run_worker(
     concurrency: int,
     queues: Sequence[QueueName],
     log_level: str,
+    on_hearing: Callable[[], None],
 ) -> int:
     """Run a Celery worker in this process until SIGTERM or SIGINT; return its exit code.
 
     Gossip, mingle and heartbeats between workers are off: they are traffic that nobody reads.
+    `on_hearing` is called every few seconds while the worker takes what is sent to it; one that has gone
+    deaf ends the process.
     """
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",
@@ -94,6 +97,14 @@ def run_worker(
         without_heartbeat=True,
         quiet=True,
     )
+    watch = HearingWatch(app, queues=queues, concurrency=concurrency, on_hearing=on_hearing)
+
+    def begin(**_kwargs: Any) -> None:
+        on_hearing()
+        if not watch.is_alive():  # the signal comes again after each outage
+            watch.start()
+
+    signals.worker_ready.connect(begin, weak=False)
     worker.start()
     return int(worker.exitcode or 0)
 
@@ -109,38 +120,34 @@ class Nudger:
         """Send a nudge unless one is under way already. Never fails: the ticker does the same every tick."""
         try:
             if self._stream.claim_nudge(kind):
-                _send(self._app, _TASK_OF_NUDGE[kind], expires_s=_NUDGE_EXPIRES_S, ignore_result=True)
+                _send(self._app, _TASK_OF_NUDGE[kind], expires_s=_NUDGE_EXPIRES_S)
         except ServerAway as error:
             log.warning("nudge_not_sent", kind=kind, reason=str(error))
 
 
-def ask(app: Celery, task: TaskName, *args: Any, timeout_s: float) -> Any:
-    """Publish one task and return its result.
+def ask(app: Celery, replies: Replies, task: TaskName, *args: Any, timeout_s: float) -> dict[str, Any]:
+    """Publish a task that answers; return its answer. The task's last argument is where to put it.
 
     Raises:
         SearchUnavailable: nobody answered in time.
-        ServerAway: the broker cannot be reached.
+        ServerAway: Redis cannot be reached.
 
     """
-    handle = _send(app, task, *args, expires_s=timeout_s, ignore_result=False)
-    try:
-        return handle.get(timeout=timeout_s)
-    except CeleryTimeout as error:
+    address = replies.new_address()
+    _send(app, task, *args, address, expires_s=timeout_s)
+    answer = replies.take(address, timeout_s=timeout_s)
+    if answer is None:
         message = f"the indexer gave no answer within {timeout_s:.3g} s: it is down, starting or overloaded"
-        raise SearchUnavailable(message) from error
-    except OperationalError as error:
-        message = f"result backend: {error}"
-        raise ServerAway(message) from error
-    finally:
-        handle.forget()
+        raise SearchUnavailable(message)
+    return answer
 
 
-def _send(app: Celery, task: TaskName, *args: Any, expires_s: float, ignore_result: bool) -> Any:
-    # Unless told otherwise, Celery subscribes to the result of everything that is sent.
-    options = {"queue": QUEUE_OF[task].value, "expires": expires_s, "ignore_result": ignore_result}
+def _send(app: Celery, task: TaskName, *args: Any, expires_s: float) -> None:
     try:
-        return app.send_task(task.value, args=args, **options)
-    except OperationalError as error:
+        app.send_task(
+            task.value, args=args, queue=QUEUE_OF[task].value, expires=expires_s, ignore_result=True
+        )
+    except (KombuError, AttributeError) as error:  # kombu forgets its channel when the broker dies under it
         message = f"broker: {error}"
         raise ServerAway(message) from error
 
@@ -160,14 +167,11 @@ _CONFIG: dict[str, Any] = {
     # JSON only: a pickle on a queue would run anything.
     "accept_content": ["json"],
     "task_serializer": "json",
-    "result_serializer": "json",
-    "result_accept_content": ["json"],
     "event_serializer": "json",
     "task_queues": [Queue(q.value, routing_key=q.value) for q in QueueName],  # type: ignore[no-untyped-call]
     "task_default_queue": QueueName.EMBED.value,
     "task_create_missing_queues": False,
     "task_ignore_result": True,
-    "result_expires": 300,
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "task_acks_on_failure_or_timeout": True,
@@ -183,11 +187,6 @@ _CONFIG: dict[str, Any] = {
     "broker_connection_max_retries": None,
     "broker_transport_options": _TRANSPORT_OPTIONS,
     "visibility_timeout": VISIBILITY_TIMEOUT_S,
-    "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S},
-    "redis_socket_timeout": 5,
-    "redis_socket_connect_timeout": 2,
-    "redis_retry_on_timeout": True,
-    "redis_backend_health_check_interval": 30,
     "task_publish_retry_policy": {
         "max_retries": 3,
         "interval_start": 0.1,

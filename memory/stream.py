@@ -1,26 +1,16 @@
-"""The one door to Redis: the ingest streams, and the nudges that say something waits."""
+"""The ingest streams on Redis, and the nudges that say something waits."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
-from redis.retry import Retry
-
 from memory.errors import QueueFull, ServerAway, SettingsError
+from memory.redis_client import RETRY_WHEN_FULL_S, OutOfMemoryError, ResponseError, connect, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Lane = Literal["fast", "bulk"]
 LANES: tuple[Lane, ...] = ("fast", "bulk")
@@ -32,7 +22,6 @@ _GROUP = "embed"
 _BODY = b"m"
 _NUDGE_LIFETIME_MS = 1000
 _FSYNC_TIMEOUT_MS = 5000
-_RETRY_WHEN_FULL_S = 1.0
 
 # All or nothing, and never past the bounds. XADD alone would grow until Redis is full, and a full Redis
 # refuses even what empties it: acknowledgements, and the nudges of Celery.
@@ -91,16 +80,7 @@ class IngestStream:
     def __init__(self, url: str, *, max_waiting: int = 1_000_000, fsync: bool = False) -> None:
         self._max_waiting = max_waiting
         self._fsync = fsync
-        # A push that is sent twice is stored once, by its uid, so retrying is safe.
-        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3)
-        self._redis: redis.Redis = redis.Redis.from_url(
-            url,
-            socket_timeout=10,
-            socket_connect_timeout=3,
-            socket_keepalive=True,
-            health_check_interval=25,
-            retry=retry,
-        )
+        self._redis = connect(url)  # a push that is sent twice is stored once, by its uid
         self._push = self._redis.register_script(_PUSH)
 
     def push(self, bodies: Sequence[bytes], *, lane: Lane) -> None:
@@ -114,24 +94,24 @@ class IngestStream:
         """
         if not bodies:
             return
-        with _translated():
+        with translated():
             try:
                 self._push(keys=[_key(lane)], args=[self._max_waiting, *bodies])
             except OutOfMemoryError as error:
                 message = "Redis is out of memory: the workers must catch up first"
-                raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
+                raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
             except ResponseError as error:
                 if not str(error).startswith("QUEUEFULL"):
                     raise
                 message = f"the {lane} lane is full: {str(error).removeprefix('QUEUEFULL ')}"
-                raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
+                raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
             if self._fsync:
                 self._wait_for_disk()
 
     def ensure_groups(self) -> None:
         """Create the streams and their consumer group where they are not there yet."""
         for lane in LANES:
-            with _translated():
+            with translated():
                 try:
                     self._redis.xgroup_create(_key(lane), _GROUP, id="0", mkstream=True)
                 except ResponseError as error:
@@ -172,7 +152,7 @@ class IngestStream:
         """
         counts = {p.stream_id: p.n_deliveries for p in pending}
         lane = pending[0].lane
-        with _translated():
+        with translated():
             rows: Any = self._redis.xclaim(
                 _key(lane), _GROUP, consumer, min_idle_time=int(min_idle_s * 1000), message_ids=[*counts]
             )
@@ -185,7 +165,7 @@ class IngestStream:
             if ids := [e.stream_id for e in entries if e.lane == lane]:
                 pipeline.xack(_key(lane), _GROUP, *ids)
                 pipeline.xdel(_key(lane), *ids)
-        with _translated():
+        with translated():
             pipeline.execute()
 
     def uncount_delivery(self, entries: Sequence[Entry], *, consumer: str) -> None:
@@ -201,28 +181,28 @@ class IngestStream:
                 retrycount=max(0, entry.n_deliveries - 1),
                 justid=True,
             )
-        with _translated():
+        with translated():
             pipeline.execute()
 
     def keep(self, entries: Sequence[Entry], *, consumer: str) -> None:
         """Say that these are still worked on, so that nobody takes them over as left behind."""
         for lane in LANES:
             if ids := [e.stream_id for e in entries if e.lane == lane]:
-                with _translated():
+                with translated():
                     self._redis.xclaim(
                         _key(lane), _GROUP, consumer, min_idle_time=0, message_ids=[*ids], justid=True
                     )
 
     def waiting(self) -> dict[Lane, int]:
         """Return how many entries each lane holds: waiting, or delivered and not stored yet."""
-        with _translated():
+        with translated():
             return {lane: int(self._redis.xlen(_key(lane))) for lane in LANES}
 
     def n_unacknowledged(self) -> int:
         """Return how many entries are delivered and not acknowledged."""
         total = 0
         for lane in LANES:
-            with _translated():
+            with translated():
                 try:
                     total += int(self._redis.xpending(_key(lane), _GROUP)["pending"])
                 except ResponseError as error:
@@ -234,7 +214,7 @@ class IngestStream:
         """Return the age of the oldest entry, in seconds; `None` where nothing waits."""
         oldest: list[int] = []
         for lane in LANES:
-            with _translated():
+            with translated():
                 rows: Any = self._redis.xrange(_key(lane), count=1)
             oldest.extend(int(row[0].split(b"-")[0]) for row in rows)
         return max(0.0, time.time() - min(oldest) / 1000) if oldest else None
@@ -245,12 +225,12 @@ class IngestStream:
         The worker clears it before it looks at the stream, so what was pushed before is seen by that
         look. A lost nudge expires in a second, and the ticker sends others.
         """
-        with _translated():
+        with translated():
             return bool(self._redis.set(f"mem:nudge:{kind}", 1, nx=True, px=_NUDGE_LIFETIME_MS))
 
     def clear_nudge(self, kind: Nudge) -> None:
         """Say that a nudge has arrived."""
-        with _translated():
+        with translated():
             self._redis.delete(f"mem:nudge:{kind}")
 
     def check_server(self) -> list[str]:
@@ -261,7 +241,7 @@ class IngestStream:
             ServerAway: it cannot be reached.
 
         """
-        with _translated():
+        with translated():
             policy = self._redis.info("memory").get("maxmemory_policy", "noeviction")
             persistence = self._redis.info("persistence")
         if policy != "noeviction":
@@ -276,7 +256,7 @@ class IngestStream:
         self._redis.close()
 
     def _read_lane(self, lane: Lane, consumer: str, *, count: int) -> list[Entry]:
-        with _translated():
+        with translated():
             try:
                 answer: Any = self._redis.xreadgroup(_GROUP, consumer, {_key(lane): ">"}, count=count)
             except ResponseError as error:
@@ -289,7 +269,7 @@ class IngestStream:
         return [_entry(lane, row, n_deliveries=1) for row in rows]
 
     def _pending_rows(self, lane: Lane, consumer: str | None, *, min_idle_s: float, count: int) -> Any:
-        with _translated():
+        with translated():
             try:
                 return self._redis.xpending_range(
                     _key(lane),
@@ -325,18 +305,3 @@ def _entry(lane: Lane, row: Any, *, n_deliveries: int) -> Entry:
     stream_id, fields = row
     body = fields.get(_BODY, b"") if fields is not None else None
     return Entry(lane=lane, stream_id=stream_id.decode(), body=body, n_deliveries=n_deliveries)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, BusyLoadingError) as error:
-        message = f"Redis: {error}"
-        raise ServerAway(message) from error
-    except OutOfMemoryError as error:
-        message = "Redis is out of memory"
-        raise QueueFull(message, retry_after_s=_RETRY_WHEN_FULL_S) from error
-    except RedisError as error:  # also what it answers while its disk is full, or as a replica
-        message = f"Redis: {error}"
-        raise ServerAway(message) from error

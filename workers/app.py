@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from celery import Celery, signals
+from celery import Celery
 from celery.worker import state
 
 from memory.broker import Nudger, QueueName, TaskName, make_celery, run_worker
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_HEARTBEAT_EVERY_S = 2.0
-
 
 def run_embed_worker(settings: Settings, *, name: str) -> int:
     """Embed, store and maintain until SIGTERM; return the exit code.
@@ -48,7 +46,6 @@ def run_embed_worker(settings: Settings, *, name: str) -> int:
         raise SettingsError(message)
     heartbeat = Heartbeat(settings.home, name)
     app = compose(settings, name=name, heartbeat=heartbeat)
-    keep_alive_sign(heartbeat)
     return run_worker(
         app,
         name=name,
@@ -56,6 +53,7 @@ def run_embed_worker(settings: Settings, *, name: str) -> int:
         concurrency=1,
         queues=(QueueName.EMBED, QueueName.MAINTENANCE),
         log_level=settings.log_level,
+        on_hearing=heartbeat.touch,
     )
 
 
@@ -99,13 +97,3 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
 def _should_stop() -> bool:
     # Celery puts the exit code there, which is 0 for an ordinary stop.
     return any(stop is not None and stop is not False for stop in (state.should_stop, state.should_terminate))
-
-
-def keep_alive_sign(heartbeat: Heartbeat) -> None:
-    """Touch the heartbeat whenever the worker's loop turns, with work or without."""
-
-    def start(sender: Any, **_kwargs: Any) -> None:
-        heartbeat.touch()
-        sender.timer.call_repeatedly(_HEARTBEAT_EVERY_S, heartbeat.touch)
-
-    signals.worker_ready.connect(start, weak=False)

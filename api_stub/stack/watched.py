@@ -19,7 +19,7 @@ from api_stub.stack.children import (
 from memory.errors import ChildNeverReady
 
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 4.0
 _LIVED_LONG_S = 30.0
 _READY_AFTER_S = 0.5
 _N_STARTS_AT_MOST = 5

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from memory.errors import InvalidMemory, NotFound, NotYetSearchable, SearchUnavailable
+from api_stub.client import MemoryClient
+from memory.errors import InvalidMemory, NotFound, NotYetSearchable, SearchUnavailable, ServerAway
 from memory.models import MemoryState, MemoryType, Receipt
 from tests.pipeline.stack import Stack, running_up
 from tests.waiting import wait_until
@@ -285,7 +286,33 @@ def test_a_killed_child_is_back_within_ten_seconds_and_nothing_is_lost(stack: St
         assert client.verify()["equal"]
 
 
+@pytest.mark.faults
+def test_redis_killed_again_and_again_under_load_leaves_nothing_stuck(stack: Stack) -> None:
+    with stack.client() as client:
+        receipts: list[Receipt] = []
+        for n in range(3):
+            drafts = [{"content": f"Round {n}, memory {i}", "namespace": "rounds"} for i in range(400)]
+            receipts += client.enqueue_many(drafts)
+            stack.child("redis").kill()
+            wait_until(lambda: _answers(client), timeout_s=20, why="Redis answers again")
+        outcomes = client.wait(receipts, timeout_s=90)
+        assert {o.state for o in outcomes} == {MemoryState.SEARCHABLE}
+        wait_until(lambda: _answers_searches(client), timeout_s=30, why="searches are answered")
+
+
+def _answers(client: MemoryClient) -> bool:
+    with contextlib.suppress(ServerAway):
+        return bool(client.status())
+    return False
+
+
+def _answers_searches(client: MemoryClient) -> bool:
+    with contextlib.suppress(ServerAway, SearchUnavailable):
+        return len(client.search("memory", namespace="rounds", limit=1000, timeout_s=3)) == 1000
+    return False
+
+
 def _finds(stack: Stack, namespace: str) -> bool:
-    with contextlib.suppress(SearchUnavailable), stack.client() as client:
+    with contextlib.suppress(ServerAway, SearchUnavailable), stack.client() as client:
         return len(client.search("who will die?", namespace=namespace, limit=300, timeout_s=3)) == 300
     return False
