@@ -86,18 +86,19 @@ def run_worker(
     `on_hearing` is called every few seconds while the worker takes what is sent to it; one that has gone
     deaf ends the process.
     """
+    names = [queue.value for queue in queues]
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",
         pool_cls=pool,
         concurrency=concurrency,
-        queues=[queue.value for queue in queues],
+        queues=names,
         loglevel=log_level,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
     )
-    watch = HearingWatch(app, queues=queues, concurrency=concurrency, on_hearing=on_hearing)
+    watch = HearingWatch(app, queues=names, concurrency=concurrency, on_hearing=on_hearing)
 
     def begin(**_kwargs: Any) -> None:
         on_hearing()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import signals
-from kombu.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +72,8 @@ class HearingWatch(threading.Thread):
         try:
             with self._app.connection_for_read() as connection, connection.channel() as channel:
                 return any(channel.queue_declare(queue, passive=True).message_count for queue in self._queues)
-        except (OperationalError, *self._app.connection_for_read().connection_errors):
+        except Exception as error:  # noqa: BLE001 (whatever an outage raises, the watch goes on)
+            log.warning("broker_not_reached", reason=f"{type(error).__name__}: {error}")
             return False  # the broker is away: there is nothing to hear
 
     def _on_received(self, **_kwargs: Any) -> None:

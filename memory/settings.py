@@ -300,8 +300,8 @@ def _redis_number(url: str) -> int:
     """Return the database number in a Redis URL, 0 where there is none."""
     try:
         parts = urlsplit(url)
-        number = parts.path.strip("/")
-        if parts.hostname and (True) and (not number or number.isdecimal()):
+        host, _port, number = parts.hostname, parts.port, parts.path.strip("/")
+        if host and (not number or number.isdecimal()):
             return int(number or 0)
     except ValueError:  # a port that is no number, or half an IPv6 address
         pass

@@ -60,7 +60,6 @@ class Drain:
         self._nudger = nudger
         self._on_progress = on_progress
         self._should_stop = should_stop
-        self._left_some = True  # whatever was left when this consumer was killed
         self._in_hand: Sequence[Entry] = ()
         self._kept_at = 0.0
 
@@ -86,17 +85,17 @@ class Drain:
         except Recoverable as error:
             # The ticker comes back in a moment; what was read stays unacknowledged.
             log.warning("drain_interrupted", reason=str(error))
-            self._left_some = True
         finally:
             faulthandler.cancel_dump_traceback_later()
         return n_done
 
     def _take_back(self) -> int:
-        """Finish what this consumer left, and what others left long ago, in ever smaller groups."""
-        n_done = 0
-        if self._left_some:
-            n_done += self._redeliver(consumer=self._consumer, min_idle_s=0)
-            self._left_some = False
+        """Finish what this consumer left, and what others left long ago, in ever smaller groups.
+
+        Between two drains nothing is in hand, so whatever is pending under this name was left: by a kill,
+        by an outage, or because the answer to a read was lost with its connection.
+        """
+        n_done = self._redeliver(consumer=self._consumer, min_idle_s=0)
         return n_done + self._redeliver(consumer=None, min_idle_s=self._settings.reclaim_after_s)
 
     def _redeliver(self, *, consumer: str | None, min_idle_s: float) -> int:

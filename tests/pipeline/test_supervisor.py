@@ -262,7 +262,7 @@ def test_a_second_ctrl_c_kills_at_once(stack_home: Path) -> None:
 
 def test_a_second_ctrl_c_ends_a_callback_that_waits_for_a_server(home: Path) -> None:
     def waits_for_ever(_index: int) -> None:
-        [server] = psutil.Process().children()
+        [server] = [c for c in psutil.Process().children() if _DEAF in c.cmdline()]
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         wait_until(lambda: not alive([server]), timeout_s=2, why="the server was killed")
