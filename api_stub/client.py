@@ -28,7 +28,15 @@ from memory.replies import Replies
 from memory.store.dead_letters import DeadLetter, DeadLetters
 from memory.store.memories import MemoryStore
 from memory.stream import IngestStream
-from memory.validation import check_limit, check_name, check_number, check_text, check_types
+from memory.validation import (
+    MAX_LIMIT,
+    check_limit,
+    check_name,
+    check_number,
+    check_text,
+    check_types,
+    check_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -186,6 +194,7 @@ class MemoryClient:
         limit: int = 5,
         min_score: float = -1.0,
         min_seq: int | None = None,
+        expand: int = 0,
         timeout_s: float | None = None,
     ) -> list[SearchHit]:
         """Return the `limit` nearest live memories of a namespace, best first.
@@ -197,6 +206,7 @@ class MemoryClient:
             limit: 1..1000.
             min_score: none below it; the score is the cosine, -1..1, higher is nearer.
             min_seq: the write that must be seen (of an `Outcome`, or returned by `delete`).
+            expand: up to so many memories associated with a hit come along behind the hits, with `relation`.
             timeout_s: how long to wait; MEMORY_SEARCH_TIMEOUT_S where absent.
 
         Raises:
@@ -212,6 +222,7 @@ class MemoryClient:
             limit=check_limit(limit),
             min_score=check_number("min_score", min_score, low=-1, high=1),
             min_seq=None if min_seq is None else Seq(min_seq),
+            expand=check_whole("expand", expand, low=0, high=MAX_LIMIT),
         )
         return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
 
@@ -321,13 +332,8 @@ class MemoryClient:
                 self._app, self._replies, TaskName.SEARCH, request.as_json(), wait_s, timeout_s=left_s
             )
             if answer["ok"]:
-                return [_hit(hit) for hit in answer["hits"]]
+                return [SearchHit.from_json(hit) for hit in answer["hits"]]
             if answer["error"] != NotYetSearchable.__name__:
                 raise SearchUnavailable(answer["message"])
             if time.monotonic() + _LONGEST_WAIT_IN_INDEXER_S > deadline:
                 raise NotYetSearchable(answer["message"])
-
-
-def _hit(hit: dict[str, Any]) -> SearchHit:
-    score, rank = hit.pop("score"), hit.pop("rank")
-    return SearchHit(memory=Memory.from_json(hit), score=score, rank=rank)

@@ -102,6 +102,27 @@ def connected_settings() -> Settings:
     )
 
 
+def database_settings() -> Settings:
+    """Return settings with the database's URL: MEMORY_DB_URL, else that of the running stack. Asks no server.
+
+    Raises:
+        SettingsError: a setting has a bad value.
+        NoStack: neither is there; says how to have one.
+
+    """
+    settings = read_settings()
+    if settings.db_url:
+        return settings
+    stack = running_stack(settings.home)
+    if stack is None:
+        message = (
+            f"which database? MEMORY_DB_URL is not set, and no stack runs in MEMORY_HOME = {settings.home}. "
+            "Set MEMORY_DB_URL (postgresql://… or sqlite:///…), or start a stack with `memory up`"
+        )
+        raise NoStack(message)
+    return settings.model_copy(update={"db_url": stack.db_url})
+
+
 def _acquire_soon(lock: FileLock) -> bool:
     """Try for a moment: whoever looks whether a stack runs holds the lock while it looks."""
     deadline = time.monotonic() + _LOOKING_TAKES_S

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from memory.logs import configure_logging
 from memory.replies import Replies
 from memory.search import Searcher
 from memory.snapshot import SnapshotFolder
+from memory.store.associations import Associations
 from memory.store.event_log import EventLog
 from memory.store.memories import MemoryStore
 from memory.stream import IngestStream
@@ -59,8 +59,14 @@ def run_indexer(settings: Settings) -> int:
         folder=SnapshotFolder(settings.index_directory),
         identity=_identity(database, model),
         owner=f"{socket.gethostname()}:{os.getpid()}",
+        use_gpu=settings.use_gpu,
     )
-    searcher = Searcher(replica=lambda: sync.replica, store=MemoryStore(database), embed_query=model.embed)
+    searcher = Searcher(
+        replica=lambda: sync.replica,
+        store=MemoryStore(database),
+        associations=Associations(database),
+        embed_query=model.embed,
+    )
     owner = IndexOwner(
         sync=sync,
         stream=IngestStream(settings.redis_database_url("ingest")),
@@ -88,7 +94,6 @@ class QueryModel:
     """The model for queries, loaded beside everything else: it takes seconds, the index does not."""
 
     def __init__(self, settings: Settings) -> None:
-        self._encoding = threading.Lock()  # a fast tokenizer must not be used by two threads at once
         self._checked = False
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
         self._model: Future[EmbeddingModel] = executor.submit(_load, settings)
@@ -96,9 +101,7 @@ class QueryModel:
 
     def embed(self, query: str) -> npt.NDArray[np.float32]:
         """Embed one text. Returns float32 (d,), length 1. Waits for the model to be loaded."""
-        model = self._model.result()
-        with self._encoding:
-            vector: npt.NDArray[np.float32] = model.encode([query])[0]
+        vector: npt.NDArray[np.float32] = self._model.result().encode([query])[0]
         return vector
 
     def identity(self, database: Database) -> Identity:
@@ -120,7 +123,7 @@ class QueryModel:
 
 
 def _load(settings: Settings) -> EmbeddingModel:
-    model = EmbeddingModel(settings.embedding_model, n_threads=1)
+    model = EmbeddingModel(settings.embedding_model, use_gpu=settings.use_gpu, n_threads=1)
     model.encode(["The first pass is the slowest."])
     log.info("model_loaded", model=model.fingerprint)
     return model

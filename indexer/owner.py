@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits.h
 T = TypeVar("T")
 
 
@@ -83,7 +82,7 @@ class IndexOwner(threading.Thread):
         except BaseException:
             # Without its owner the index would stand still unseen. A restart rebuilds what is needed.
             log.exception("index_owner_failed")
-            os._exit(EXIT_BROKEN)
+            os._exit(os.EX_SOFTWARE)
 
     def _turn(self) -> None:
         self._heartbeat.touch()

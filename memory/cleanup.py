@@ -11,6 +11,8 @@ from memory.errors import CleanupBraked
 from memory.store.forgetting import Forgetting, Rule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memory.database import Database
     from memory.models import MemoryType
 
@@ -36,12 +38,16 @@ class CleanupPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupReport:
-    """What a run found and did. `skipped` were found and kept: dry run, or changed meanwhile."""
+    """What a run found and did. `skipped` were found and kept: dry run, changed meanwhile, or stopped early.
+
+    `stopped_early` says that the run was told to stop before it was through: another run does the rest.
+    """
 
     total_found: int
     deleted: int
     skipped: int
     dry_run: bool
+    stopped_early: bool = False
     by_namespace: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -50,11 +56,26 @@ class CleanupReport:
 
 
 def clean_up(
-    database: Database, policy: CleanupPolicy, *, dry_run: bool, force: bool = False
+    database: Database,
+    policy: CleanupPolicy,
+    *,
+    dry_run: bool,
+    force: bool = False,
+    on_progress: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> CleanupReport:
     """Forget what the policy says, or with `dry_run` count it by the very same query.
 
-    Killed between two batches, what is done is done, and the next run does the rest.
+    Killed between two batches, what is done is done, and the next run does the rest. A part of a run
+    never makes the brake stop the next one: what is left is a smaller share of the namespace.
+
+    Args:
+        database: whose memories.
+        policy: what is old and unimportant.
+        dry_run: only count.
+        force: past the brake.
+        on_progress: called after each batch of at most `BATCH` memories.
+        should_stop: asked after each batch, so that every run gets somewhere.
 
     Raises:
         CleanupBraked: it would remove suspiciously much, and `force` is not set. Nothing was removed.
@@ -73,15 +94,21 @@ def clean_up(
     if not force:
         _check_brake(forgetting, found, policy)
     deleted = 0
-    if not dry_run:
-        # Bounded by what the brake saw: rows that became old since wait for the next run.
-        while deleted < total and (n := forgetting.forget(rule, limit=min(BATCH, total - deleted))):
-            deleted += n
+    stopped_early = False
+    # Bounded by what the brake saw: rows that became old since wait for the next run.
+    while not dry_run and deleted < total and not stopped_early:
+        n = forgetting.forget(rule, limit=min(BATCH, total - deleted))
+        if not n:
+            break
+        deleted += n
+        on_progress()
+        stopped_early = deleted < total and should_stop()
     return CleanupReport(
         total_found=total,
         deleted=deleted,
         skipped=total - deleted,
         dry_run=dry_run,
+        stopped_early=stopped_early,
         by_namespace=dict(found),
     )
 

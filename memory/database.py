@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,19 @@ from sqlalchemy import Connection, create_engine, event, func, make_url, select,
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from memory.errors import ServerAway
+from memory.errors import ServerAway, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _MIGRATION_LOCK = 0x6D656D6F7279  # any constant number; "memory" in ASCII
+
+# SQLite's primary result codes, see https://sqlite.org/rescode.html.
+_CANNOT_OPEN = frozenset({3, 8, 14})  # PERM, READONLY, CANTOPEN: the file system says why
+_NO_DATABASE = {26: "is not a SQLite database", 11: "is a damaged SQLite database"}  # NOTADB, CORRUPT
+_USABLE_FILE = (
+    "must be a SQLite file, or a new one, that this user may read and write, in a directory that it may write"
+)
 
 _POSTGRES_OPTIONS = {
     "connect_timeout": 5,
@@ -30,15 +38,20 @@ _POSTGRES_OPTIONS = {
 
 
 class Database:
-    """One database, by URL. Safe to share between threads; not across a fork."""
+    """One database, by URL. Safe to share between threads; not across a fork.
+
+    Every transaction raises ServerAway where the database is away for now. Until one has succeeded, a
+    SQLite file that can never be used is a SettingsError; later on, that too is an outage, which somebody
+    may mend.
+    """
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
         self.shown_url = parsed.render_as_string(hide_password=True)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._file = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        self._has_worked = False
         if self.is_sqlite:
-            if parsed.database and parsed.database != ":memory:":
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = create_engine(parsed, connect_args={"timeout": 30})
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -81,24 +94,42 @@ class Database:
         with self._reading(**options) as connection:
             yield connection
 
-    def upgrade(self) -> None:
-        """Bring the tables to this version's form, creating them where there are none. One at a time."""
-        config = migrations_config()
-        newest = ScriptDirectory.from_config(config).get_current_head()
-        if self.revision() == newest:
-            return
+    def upgrade(self) -> str | None:
+        """Bring the tables to this version's form, creating them where there are none. One at a time.
+
+        Returns the revision it was at, `None` for an empty one. Only this creates a SQLite file's directory.
+
+        Raises:
+            SettingsError: a newer version made it, or it is a file that can never be used; says what to do.
+            ServerAway: the database cannot be reached.
+
+        """
+        self._prepare_file()
+        found = self.revision()
+        known = known_revisions()
+        if found == known[-1]:
+            return found
         with self.write() as connection:
             if not self.is_sqlite:
                 # Kept until commit; SQLite's own write lock does the same.
                 connection.execute(text("SET LOCAL lock_timeout = '120s'"))
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            found = _revision(connection)
+            if found is not None and found not in known:
+                raise SettingsError(self._of_a_newer_version(found, known=known))
+            config = migrations_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+        return found
 
     def revision(self) -> str | None:
-        """Return the migration this database is at, `None` for an empty one."""
+        """Return the revision this database is at, `None` for an empty one."""
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection)
+
+    def exists(self) -> bool:
+        """Return whether the SQLite file is there; a server's database is taken to be."""
+        return self._file is None or os.path.exists(self._file)
 
     def close(self) -> None:
         """Close every connection."""
@@ -115,14 +146,55 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            message = f"database {self.shown_url}: {_first_line(error)}"
-            raise ServerAway(message) from error
+        except PoolTimeout as error:
+            raise ServerAway(f"database {self.shown_url}: {_first_line(error)}") from error
         except DBAPIError as error:
+            if not self._has_worked and (reason := self._never_usable(error)):
+                raise self._bad_file(reason) from error
+            if isinstance(error, OperationalError | InterfaceError) or _sqlite_code(error) in _NO_DATABASE:
+                raise ServerAway(f"database {self.shown_url}: {_first_line(error)}") from error
             if not error.connection_invalidated:
                 raise
-            message = f"database {self.shown_url}: connection lost"
-            raise ServerAway(message) from error
+            raise ServerAway(f"database {self.shown_url}: connection lost") from error
+        self._has_worked = True
+
+    def _prepare_file(self) -> None:
+        """Make a SQLite file's directory. Raises SettingsError where it is no place for a database."""
+        if self._file is None:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            cause = f"directory {self._file.parent} cannot be made ({error.strerror})"
+            raise self._bad_file(cause) from error
+        if reason := _problem_with_file(self._file):  # of one that may only be read, reading would not tell
+            raise self._bad_file(reason)
+
+    def _never_usable(self, error: DBAPIError) -> str | None:
+        """Say why the SQLite file can never be used, `None` where that may pass or this is no file."""
+        code = _sqlite_code(error)
+        if self._file is None or code is None:
+            return None
+        if code in _NO_DATABASE:
+            return f"{self._file} {_NO_DATABASE[code]}"
+        if code in _CANNOT_OPEN:
+            return _problem_with_file(self._file) or _problem_with_directory(self._file.parent)
+        return None
+
+    def _bad_file(self, reason: str) -> SettingsError:
+        return SettingsError(f"MEMORY_DB_URL = {self.shown_url}: {reason}; {_USABLE_FILE}")
+
+    def _of_a_newer_version(self, found: str, *, known: Sequence[str]) -> str:
+        return (
+            f"MEMORY_DB_URL = {self.shown_url}: the database is at revision {found}, of a newer version; "
+            f"this version knows {', '.join(known)}: run the newer one, or name another database"
+        )
+
+
+def known_revisions() -> list[str]:
+    """Return the revisions that this version can upgrade to, the oldest first."""
+    scripts = ScriptDirectory.from_config(migrations_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
 
 
 def migrations_config() -> Config:
@@ -154,6 +226,32 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later would fail when another wrote in between.
     reads = connection.get_execution_options().get("only_reads", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    """Return SQLite's primary result code, `None` for another database's error."""
+    extended = getattr(error.orig, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF
+
+
+def _problem_with_file(file: Path) -> str | None:
+    if os.path.isdir(file):
+        return f"{file} is a directory"
+    if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+        return f"this user may not both read and write {file}"
+    return None
+
+
+def _problem_with_directory(directory: Path) -> str | None:
+    if not os.path.isdir(directory):
+        return f"there is no directory {directory}"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"this user may not write in {directory}, where SQLite keeps its log"
+    return None
 
 
 def _first_line(error: Exception) -> str:

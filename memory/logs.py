@@ -11,6 +11,26 @@ _CHATTY = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace"
 """They log every task: two ticks a second would fill the disk with nothing."""
 
 
+def log_as_a_library() -> None:
+    """Hand events to the standard logging of the program around us, unless it configured structlog itself.
+
+    Nothing is printed unless the program asks its logging to: a library does not write on its streams.
+    """
+    logging.getLogger("memory").addHandler(logging.NullHandler())
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,  # the program may configure it later
+    )
+
+
 def configure_logging(*, level: str, process: str) -> None:
     """Write this process's events, and those of the libraries it uses, as lines of key=value."""
     timestamper = structlog.processors.TimeStamper(fmt="iso", utc=True)

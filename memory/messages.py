@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uuid_utils
 
 from memory.errors import InvalidMemory
-from memory.models import MemoryType, Metadata, Receipt
+from memory.models import Memory, MemoryId, MemoryType, Metadata, Receipt
 from memory.validation import (
     check_instant,
     check_metadata,
@@ -49,6 +49,22 @@ class RawMemory:
         """`metadata["importance"]`, 0..1, or `None` where absent (it counts as neutral)."""
         value = self.metadata.get("importance")
         return None if value is None else float(value)
+
+    def stored_as(self, memory_id: MemoryId) -> Memory:
+        """Return the memory that this becomes in a new row."""
+        return Memory(
+            id=memory_id,
+            uid=self.uid,
+            namespace=self.namespace,
+            content=self.content,
+            memory_type=self.memory_type,
+            source=self.source,
+            metadata=self.metadata,
+            importance=self.importance,
+            created_at=self.created_at,
+            last_access_at=None,
+            version=1,
+        )
 
     @property
     def receipt(self) -> Receipt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, Literal, NewType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,11 @@ class Memory:
     last_access_at: datetime | None
     version: int
 
+    @property
+    def last_accessed(self) -> datetime | None:
+        """When a search last found it, `None` for never: another name of `last_access_at`."""
+        return self.last_access_at
+
     def as_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; instants in ISO 8601."""
         return {
@@ -104,20 +109,96 @@ class Memory:
         )
 
 
+Direction = Literal["outgoing", "incoming"]
+"""How an association is walked: from a memory to the related one, or against that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryAssociation:
+    """A directed, typed link between two live memories of one namespace; one for each (from, to, type)."""
+
+    id: int
+    memory_id: MemoryId  # from
+    related_memory_id: MemoryId  # to
+    relationship_type: str
+    strength: float  # 0..1
+    metadata: Metadata
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """How a memory is related to another one, over one association or a walk along several.
+
+    Over a walk, `type`, `direction` and `metadata` are those of its last step, and `strength` is the
+    product of all its steps.
+    """
+
+    memory_id: MemoryId  # the memory reached
+    type: str
+    strength: float  # 0..1
+    direction: Direction
+    metadata: Metadata
+    path: tuple[MemoryId, ...]  # from the memory asked about to the one reached, both included
+
+    @property
+    def depth(self) -> int:
+        """How many associations were walked, from 1."""
+        return len(self.path) - 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return {
+            "type": self.type,
+            "strength": self.strength,
+            "direction": self.direction,
+            "metadata": self.metadata,
+            "depth": self.depth,
+            "path": list(self.path),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Relation:
+        """Read what `as_json` wrote."""
+        path = tuple(MemoryId(i) for i in data["path"])
+        return cls(
+            memory_id=path[-1],
+            type=data["type"],
+            strength=data["strength"],
+            direction=data["direction"],
+            metadata=data["metadata"],
+            path=path,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
     """One answer of a search.
 
     `score` is the cosine of query and memory, -1..1, higher is nearer. `rank` counts from 1.
+    `relation` is set where the memory came along as a neighbour of a hit, and names that hit.
     """
 
     memory: Memory
     score: float
     rank: int
+    relation: Relation | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the memory's mapping with `score` and `rank` added."""
-        return {**self.memory.as_json(), "score": self.score, "rank": self.rank}
+        """Return the memory's mapping with `score` and `rank` added, and a neighbour's `relation`."""
+        relation = {"relation": self.relation.as_json()} if self.relation else {}
+        return {**self.memory.as_json(), "score": self.score, "rank": self.rank, **relation}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchHit:
+        """Read what `as_json` wrote."""
+        relation = data.get("relation")
+        return cls(
+            memory=Memory.from_json(data),
+            score=data["score"],
+            rank=data["rank"],
+            relation=Relation.from_json(relation) if relation else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +239,7 @@ class SearchRequest:
     limit: int
     min_score: float
     min_seq: Seq | None
+    expand: int = 0  # how many neighbours of the hits may come along
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping that `from_json` reads back."""
@@ -168,6 +250,7 @@ class SearchRequest:
             "limit": self.limit,
             "min_score": self.min_score,
             "min_seq": self.min_seq,
+            "expand": self.expand,
         }
 
     @classmethod
@@ -181,4 +264,5 @@ class SearchRequest:
             limit=data["limit"],
             min_score=data["min_score"],
             min_seq=None if data["min_seq"] is None else Seq(data["min_seq"]),
+            expand=data.get("expand", 0),
         )

@@ -1,7 +1,11 @@
-"""What every process of ours does at its edge: read settings, run, and say why it ended."""
+"""What every process of ours does at its edge: read settings, run, and say why it ended.
+
+Exit codes are those of sysexits.h, by their names in `os`.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,12 +15,6 @@ from memory.settings import Settings, read_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXIT_AWAY = 75
-"""A server is away: start again in a moment. EX_TEMPFAIL of sysexits.h."""
-
-EXIT_REFUSED = 78
-"""Starting again will not help before something is changed. EX_CONFIG of sysexits.h."""
-
 
 def run_process(name: str, run: Callable[[Settings], int]) -> int:
     """Run with the settings of the environment; return the exit code. Our errors become one line."""
@@ -24,7 +22,7 @@ def run_process(name: str, run: Callable[[Settings], int]) -> int:
         return run(read_settings())
     except Recoverable as error:
         sys.stderr.write(f"{name}: {error}\n")
-        return EXIT_AWAY
+        return os.EX_TEMPFAIL  # a server is away: start again in a moment
     except MemorySystemError as error:
         sys.stderr.write(f"{name}: {error}\n")
-        return EXIT_REFUSED
+        return os.EX_CONFIG  # starting again will not help before something is changed

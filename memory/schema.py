@@ -113,8 +113,26 @@ index_clock = Table(
     Column("lineage", String(36), nullable=False),  # names this database's history
     Column("model_fingerprint", Text),  # the model of every ready vector
     Column("model_dim", Integer),
+    Column("next_model_fingerprint", Text),  # the model of the generation that is being made
+    Column("next_model_dim", Integer),
     CheckConstraint("id = 1", name="one_row"),
     postgresql_with={"fillfactor": 10},
+)
+
+# Embeddings of a model that is to replace the serving one, or just did: a memory's vector is the one
+# here if its model is the clock's, else the one in its row. So the switch is one update of the clock.
+next_embeddings = Table(
+    "next_embeddings",
+    metadata,
+    Column(
+        "memory_id",
+        _BigKey,
+        ForeignKey("memories.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("model_fingerprint", Text, nullable=False),
+    Column("embedding", LargeBinary, nullable=False),  # float32 little-endian, length 1
 )
 
 index_events = Table(

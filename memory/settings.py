@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     db_url: str | None = Field(
         default=None,
         alias="MEMORY_DB_URL",
-        description="`postgresql://…` or `sqlite:///…`. Absent: `memory up` runs its own Postgres.",
+        description="`postgresql://…` or `sqlite:///…`. Absent: `memory up` runs its own Postgres, "
+        "`MemoryManager` takes `sqlite:///memories.db`.",
     )
     redis_url: str | None = Field(
         default=None,
@@ -55,7 +56,8 @@ class Settings(BaseSettings):
     index_path: Path | None = Field(
         default=None,
         alias="FAISS_INDEX_PATH",
-        description="Directory of the index snapshots. Absent: `index` under `MEMORY_HOME`.",
+        description="Directory of the index snapshots. Absent: `index` under `MEMORY_HOME`; for "
+        "`MemoryManager` `memories.faiss`, beside the SQLite file.",
     )
     embedding_model: str = Field(
         default="all-MiniLM-L6-v2",
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
     use_gpu: bool = Field(
         default=False,
         alias="USE_GPU",
-        description="Embed on the GPU; the start is refused where there is none.",
+        description="Embed and search on the GPU; the start is refused where CUDA or faiss-gpu is missing.",
     )
     durability: Literal["redis", "fsync"] = Field(
         default="redis",

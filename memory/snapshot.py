@@ -96,8 +96,8 @@ class SnapshotFolder:
         _fsync(unfinished / _CATALOGUE)
         _fsync(unfinished)
 
-    def load(self, identity: Identity) -> tuple[str, Snapshot]:
-        """Return the current snapshot's name and content.
+    def load(self, identity: Identity, *, use_gpu: bool = False) -> tuple[str, Snapshot]:
+        """Return the current snapshot's name and content, on a GPU if asked for.
 
         Raises:
             IndexRefused: there is none, or anything about it is odd; says what.
@@ -110,7 +110,7 @@ class SnapshotFolder:
         folder = self._snapshots / name
         manifest = _read_manifest(folder)
         _check_manifest(manifest, identity, folder)
-        index = FAISSIndex.load(folder / _VECTORS)
+        index = FAISSIndex.load(folder / _VECTORS, use_gpu=use_gpu)
         catalogue = Catalogue.load(folder / _CATALOGUE, manifest["groups"])
         same_ids = np.array_equal(index.ids(), catalogue.ids())
         if not same_ids or len(index) != manifest["n_vectors"] or index.dim != identity.dim:

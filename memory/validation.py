@@ -11,7 +11,7 @@ from typing import Any
 from dateutil import parser as dateutil_parser
 
 from memory.errors import InvalidMemory
-from memory.models import MemoryType, Metadata
+from memory.models import Direction, MemoryType, Metadata
 
 MAX_CONTENT_BYTES = 1024 * 1024
 """No setting may allow more than this for one memory."""
@@ -78,11 +78,26 @@ def check_number(field: str, value: object, *, low: float, high: float) -> float
     return float(value)
 
 
+def check_whole(field: str, value: object, *, low: int, high: int) -> int:
+    """Return a whole number in `low`..`high`. A bool is not a number here."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidMemory(field=field, value=value, allowed=f"a whole number in {low}..{high}")
+    return value
+
+
 def check_limit(value: object) -> int:
     """Return how many answers are asked for, 1..1000."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LIMIT:
-        raise InvalidMemory(field="limit", value=value, allowed=f"a whole number in 1..{MAX_LIMIT}")
-    return value
+    return check_whole("limit", value, low=1, high=MAX_LIMIT)
+
+
+def check_direction(value: object) -> Direction | None:
+    """Return which way associations are walked, `None` for both ways."""
+    match value:
+        case "outgoing" | "incoming":
+            return value
+        case "both":
+            return None
+    raise InvalidMemory(field="direction", value=value, allowed="both, outgoing or incoming")
 
 
 def check_metadata(value: object) -> Metadata:

@@ -16,21 +16,37 @@ class WordEmbedder:
 
     fingerprint = "words@1/32d/float32/unit"
     embedding_dim = 32
+    _salt = ""
 
     def __init__(self, *, poison: str | None = None) -> None:
         self._poison = poison
         self.n_texts = 0
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed texts. Returns float32 (len(texts), 32), rows of length 1. Fails on the poison word."""
+        """Embed texts. Returns float32 (len(texts), d), rows of length 1. Fails on the poison word."""
         self.n_texts += len(texts)
         if self._poison and any(self._poison in text for text in texts):
             message = "this text breaks the model"
             raise RuntimeError(message)
-        rows = [np.sum([_direction(word) for word in text.lower().split()], axis=0) for text in texts]
+        rows = [np.sum([self._direction(word) for word in text.lower().split()], axis=0) for text in texts]
         return unit_rows(np.asarray(rows, dtype=np.float32).reshape(len(texts), self.embedding_dim))
 
+    def _direction(self, word: str) -> npt.NDArray[np.float32]:
+        name = self._salt + word.strip(".,!?")
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        return np.random.default_rng(seed).standard_normal(self.embedding_dim).astype(np.float32)
 
-def _direction(word: str) -> npt.NDArray[np.float32]:
-    seed = int.from_bytes(hashlib.sha256(word.strip(".,!?").encode()).digest()[:8], "little")
-    return np.random.default_rng(seed).standard_normal(WordEmbedder.embedding_dim).astype(np.float32)
+
+class WideEmbedder(WordEmbedder):
+    """Another model, of another dimension."""
+
+    fingerprint = "wide-words@1/48d/float32/unit"
+    embedding_dim = 48
+    _salt = "wide "
+
+
+class TwinEmbedder(WordEmbedder):
+    """Another model whose vectors look just like those of the first one: mixed up, nobody would notice."""
+
+    fingerprint = "twin-words@1/32d/float32/unit"
+    _salt = "twin "

@@ -12,6 +12,7 @@ from memory.messages import RawMemory, raw_memory
 from memory.models import SearchRequest
 from memory.search import Searcher
 from memory.snapshot import SnapshotFolder
+from memory.store.associations import Associations
 from memory.store.event_log import EventLog
 from memory.store.memories import MemoryStore
 from tests.fakes import WordEmbedder
@@ -51,6 +52,7 @@ def searcher(sync: IndexSync, database: Database) -> Searcher:
     return Searcher(
         replica=lambda: sync.replica,
         store=MemoryStore(database),
+        associations=Associations(database),
         embed_query=lambda text: WordEmbedder().encode([text])[0],
     )
 

@@ -48,9 +48,11 @@ class Postgres:
 
     def new_database(self) -> str:
         """Make a migrated, empty database of its own; return its URL."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-        return self._url(name)
+        return self._create(template=_TEMPLATE)
+
+    def database_without_tables(self) -> str:
+        """Make a database of its own that nothing was ever done to; return its URL."""
+        return self._create(template="template1")
 
     def make_template(self) -> None:
         """Migrate once; every test's database is a copy."""
@@ -58,6 +60,11 @@ class Postgres:
         database = Database(self._url(_TEMPLATE))
         database.upgrade()
         database.close()
+
+    def _create(self, *, template: str) -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._url(name)
 
     def _url(self, name: str) -> str:
         return urlsplit(self.url)._replace(path=f"/{name}").geturl()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,7 +12,7 @@ from celery.worker import state
 from memory.broker import Nudger, QueueName, TaskName, make_celery, run_worker
 from memory.database import Database
 from memory.embedding import EmbeddingModel
-from memory.errors import SettingsError
+from memory.errors import ModelMismatch, SettingsError
 from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.ingestion import Ingestion
@@ -86,9 +87,24 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
     )
     model.on_pass = drain.keep_in_hand
     maintenance = Maintenance(
-        settings=settings, database=database, jobs=Jobs(database), nudger=nudger, owner=name
+        settings=settings,
+        database=database,
+        jobs=Jobs(database),
+        nudger=nudger,
+        owner=name,
+        on_progress=heartbeat.touch,
+        should_stop=_should_stop,
     )
-    app.task(drain.run, name=TaskName.DRAIN.value)
+
+    def run_drain() -> int:
+        try:
+            return drain.run()
+        except ModelMismatch as error:
+            # All memories were embedded anew, with another model. A start with the old one is refused.
+            log.critical("model_replaced", reason=str(error))
+            os._exit(os.EX_CONFIG)
+
+    app.task(run_drain, name=TaskName.DRAIN.value)
     app.task(maintenance.tick, name=TaskName.MAINTAIN.value)
     log.info("worker_composed", model=model.fingerprint)
     return app

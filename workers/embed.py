@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from memory.errors import InvalidMemory, Recoverable
+from memory.errors import InvalidMemory, ModelMismatch, Recoverable
 from memory.messages import RawMemory, from_envelope, peek_key
 from memory.stream import LANES, Entry, IngestStream, Pending
 
@@ -66,7 +66,11 @@ class Drain:
     def run(self) -> int:
         """Store what waits, until nothing does or the budget is spent; return how many entries.
 
+        Raises:
+            ModelMismatch: another model serves by now. What was read stays unacknowledged.
+
         At least once: an entry is acknowledged only after its memory, or its dead letter, is committed.
+
         """
         self._on_progress()
         self._stream.clear_nudge("embed")
@@ -131,7 +135,7 @@ class Drain:
         try:
             jobs = [job for entry in entries if (job := self._job(entry))]
             self._store(jobs)
-        except Recoverable:
+        except (Recoverable, ModelMismatch):  # not the memories' fault
             self._stream.uncount_delivery(entries, consumer=self._consumer)
             raise
         finally:
@@ -173,7 +177,7 @@ class Drain:
             return
         try:
             stored = self._ingestion.store([job.raw for job in jobs])
-        except Recoverable:
+        except (Recoverable, ModelMismatch):
             raise
         except Exception as error:  # noqa: BLE001 (whatever one text does to a model, the others are stored)
             self._isolate(jobs, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from memory.cleanup import CleanupPolicy, clean_up
 from memory.errors import MemorySystemError, ServerAway
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memory.broker import Nudger
     from memory.database import Database
     from memory.settings import Settings
@@ -19,7 +22,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+CLEANUP_BUDGET_S = 10.0
+"""Longest that one tick forgets, but for its last batch. Between two ticks the same worker embeds."""
+
 LEASE = timedelta(minutes=15)
+"""Far above `CLEANUP_BUDGET_S`: no run outlasts it but one of a paused worker, and then two do no harm."""
+
 TICKER = "ticker"
 CLEANUP = "cleanup"
 
@@ -28,19 +36,31 @@ class Maintenance:
     """The scheduled jobs. Two tickers, or a tick run twice, run each job once a period."""
 
     def __init__(
-        self, *, settings: Settings, database: Database, jobs: Jobs, nudger: Nudger, owner: str
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        jobs: Jobs,
+        nudger: Nudger,
+        owner: str,
+        on_progress: Callable[[], None],
+        should_stop: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._database = database
         self._jobs = jobs
         self._nudger = nudger
         self._owner = owner
+        self._on_progress = on_progress
+        self._should_stop = should_stop
 
     def tick(self) -> None:
         """Note that the ticker lives, and run what is due.
 
-        At most one run of a job at a time, by its lease; a run that failed is due again at once.
+        At most one run of a job at a time, by its lease. A run that reached its budget is due again at the
+        next tick; one that was killed, or lost the database, when its lease ends.
         """
+        self._on_progress()
         try:
             self._jobs.mark(TICKER, owner=self._owner)
             every = timedelta(seconds=self._settings.cleanup_every_s)
@@ -50,16 +70,29 @@ class Maintenance:
             log.warning("maintenance_interrupted", reason=str(error))
 
     def _run_cleanup(self) -> None:
+        deadline = time.monotonic() + CLEANUP_BUDGET_S
         try:
-            report = clean_up(self._database, cleanup_policy(self._settings), dry_run=False)
+            report = clean_up(
+                self._database,
+                cleanup_policy(self._settings),
+                dry_run=False,
+                on_progress=self._on_progress,
+                should_stop=lambda: self._should_stop() or time.monotonic() >= deadline,
+            )
         except ServerAway:
             raise
         except MemorySystemError as error:
             log.error("cleanup_stopped", reason=str(error))  # noqa: TRY400 (a decision, not a crash)
             self._jobs.finish(CLEANUP, owner=self._owner, ok=True, result=str(error))
             return
-        log.info("cleanup_done", found=report.total_found, deleted=report.deleted)
-        self._jobs.finish(CLEANUP, owner=self._owner, ok=True, result=json.dumps(report.as_json()))
+        log.info(
+            "cleanup_done",
+            found=report.total_found,
+            deleted=report.deleted,
+            stopped_early=report.stopped_early,
+        )
+        through = not report.stopped_early
+        self._jobs.finish(CLEANUP, owner=self._owner, ok=through, result=json.dumps(report.as_json()))
         if report.deleted:
             self._nudger.nudge("index")
 

@@ -19,6 +19,7 @@ from rich.markup import escape
 from api_stub.client import MemoryClient
 from api_stub.commands.ingest import run_ingest
 from api_stub.commands.output import Exit, JsonOption, err, print_json
+from api_stub.commands.stopping import tidy_up_when_stopped
 from api_stub.home import connected_settings, running_stack
 from api_stub.stack.children import ChildSpec, last_lines, spawn, stop
 from memory.errors import NoStack
@@ -45,6 +46,7 @@ def demo(json: JsonOption = False) -> None:
     Example: memory demo --json
     """
     started = time.monotonic()
+    tidy_up_when_stopped()
     with _fresh_home() as home, _stack(home):
         os.environ["MEMORY_HOME"] = str(home)
         result = _show_the_pipeline()
@@ -52,7 +54,7 @@ def demo(json: JsonOption = False) -> None:
     _say(f"\nstopped, nothing left running; {result['seconds']:.1f} s in all")
     if json:
         print_json(result)
-    if result["accepted"] != result["searchable"] + result["dead"]:
+    if result["accepted"] != result["searchable"] + result["dead"] or result["deleted"]["found_again"]:
         raise typer.Exit(Exit.PARTLY)
 
 
@@ -68,7 +70,7 @@ def _show_the_pipeline() -> dict[str, Any]:
             f"dead letters {counts.dead}   ({ingested['per_second']:.0f} memories/s)"
         )
         answers = [_ask(client, question) for question in QUESTIONS]
-        _forget(client, QUESTIONS[0])
+        deleted = _forget(client, QUESTIONS[0])
         after = client.status()
         _say(
             f"now: stored {after.stored} · searchable {after.searchable} · deleted {after.deleted} · "
@@ -80,6 +82,7 @@ def _show_the_pipeline() -> dict[str, Any]:
         "searchable": counts.searchable,
         "dead": counts.dead,
         "answers": answers,
+        "deleted": deleted,
     }
 
 
@@ -95,7 +98,8 @@ def _ask(client: MemoryClient, question: str) -> dict[str, Any]:
     }
 
 
-def _forget(client: MemoryClient, question: str) -> None:
+def _forget(client: MemoryClient, question: str) -> dict[str, Any]:
+    """Delete what answers the question best, and ask again."""
     best = client.search(question, namespace=NAMESPACE, limit=1)[0].memory
     _say(f"\n[bold]Deleting memory {best.id}[/]: {escape(best.content)}")
     seq = client.delete(best.id)
@@ -105,8 +109,7 @@ def _forget(client: MemoryClient, question: str) -> None:
         "the same question " + ("still finds it" if found else "no longer finds it; the best answer is now:")
     )
     _say(f"  {hits[0].score:.3f}  {_author(hits[0])}: {escape(hits[0].memory.content)}\n")
-    if found:
-        raise typer.Exit(Exit.PARTLY)
+    return {"id": best.id, "content": best.content, "found_again": found}
 
 
 def _author(hit: SearchHit) -> str:
@@ -115,7 +118,7 @@ def _author(hit: SearchHit) -> str:
 
 @contextmanager
 def _fresh_home() -> Iterator[Path]:
-    """Make a directory of its own, whatever MEMORY_HOME says, and remove it at the end."""
+    """Make a directory of its own under TMPDIR, whatever MEMORY_HOME says, and remove it at the end."""
     home = Path(tempfile.mkdtemp(prefix="memory-demo-"))
     try:
         yield home
@@ -130,7 +133,7 @@ def _stack(home: Path) -> Iterator[None]:
     spec = ChildSpec(
         name="memory up",
         argv=(sys.executable, "-P", "-m", "api_stub.commands.app", "up"),
-        env={"MEMORY_HOME": str(home)},
+        env={"MEMORY_HOME": str(home), "TMPDIR": str(home)},  # torch leaves a directory there
         log_path=home / "up.log",
         stop_signal=signal.SIGTERM,
         death_signal=signal.SIGTERM,  # it has processes of its own to stop

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from api_stub.commands.output import err
+from api_stub.commands.stopping import tidy_up_when_stopped
 from api_stub.home import hold_home
 from api_stub.stack.local import local_stack
 from memory.settings import read_settings
@@ -23,6 +24,7 @@ def up(
     Example: MEMORY_HOME=~/my-memory memory up --embed-workers 2
     """
     settings = read_settings()
+    tidy_up_when_stopped()  # until the supervisor heeds the signals itself
     os.umask(0o077)  # memories are their owner's: nobody else reads what is written from here on
     with hold_home(settings.home):
         supervisor = local_stack(settings, n_embed_workers=embed_workers, say=_say)

@@ -10,13 +10,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from memory.database import Database, database_now
 from memory.schema import dead_letters
-from memory.store.memories import chunks
+from memory.store.rows import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from memory.store.memories import Key
+    from memory.store.rows import Key
 
 _MAX_REASON = 2000
 

@@ -42,21 +42,40 @@ class IndexProgress:
     oldest_unapplied_at: datetime | None
 
 
-def append_events(connection: Connection, memory_ids: Sequence[MemoryId], *, op: Op) -> Seq:
+def append_events(
+    connection: Connection,
+    memory_ids: Sequence[MemoryId],
+    *,
+    op: Op,
+    model_fingerprint: str | None = None,
+) -> Seq:
     """Number and write one event a memory; return the last number.
 
     Call it last in the transaction that changed the rows: it takes the clock's row lock, so
     numbers are gap-free and in commit order, and it is held only until the commit that follows.
+
+    Args:
+        connection: the transaction.
+        memory_ids: the rows that changed.
+        op: '+' for rows that are there, '-' for rows that are gone.
+        model_fingerprint: the model of the embeddings that the transaction wrote, if it wrote any.
+
+    Raises:
+        ModelMismatch: the database belongs to another model, perhaps since a moment ago.
+
     """
-    head = connection.scalar(
+    clock = connection.execute(
         update(index_clock)
         .where(index_clock.c.id == 1)
         .values(head=index_clock.c.head + len(memory_ids))
-        .returning(index_clock.c.head)
-    )
-    if head is None:
-        message = "index_clock has no row: the database was not made by the migrations"
-        raise RuntimeError(message)
+        .returning(index_clock.c.head, index_clock.c.model_fingerprint)
+    ).one()
+    if (
+        None not in {model_fingerprint, clock.model_fingerprint}
+        and model_fingerprint != clock.model_fingerprint
+    ):
+        raise ModelMismatch(stored=clock.model_fingerprint, configured=str(model_fingerprint))
+    head = clock.head
     first = head - len(memory_ids) + 1
     at = database_now(connection)
     if memory_ids:
@@ -81,7 +100,7 @@ class EventLog:
     def identity(self) -> Identity | None:
         """Return what this database's vectors belong to; `None` before a model was claimed."""
         with self._database.read() as connection:
-            return _read_identity(connection)
+            return read_identity(connection)
 
     def claim_model(self, *, fingerprint: str, dim: int) -> Identity:
         """Make this the model of the database, or check that it is.
@@ -96,14 +115,10 @@ class EventLog:
                 .where(index_clock.c.model_fingerprint.is_(None))
                 .values(model_fingerprint=fingerprint, model_dim=dim)
             )
-            identity = _read_identity(connection)
+            identity = read_identity(connection)
         if identity is None or identity.model_fingerprint != fingerprint:
-            stored = identity.model_fingerprint if identity else "nothing"
-            message = (
-                f"the stored vectors come from {stored}, the configured model is {fingerprint}: "
-                "set EMBEDDING_MODEL back, or use another database"
-            )
-            raise ModelMismatch(message)
+            stored = identity.model_fingerprint if identity else None
+            raise ModelMismatch(stored=stored, configured=fingerprint)
         return identity
 
     def after(self, seq: Seq, *, limit: int) -> list[IndexEvent]:
@@ -193,7 +208,8 @@ def read_head(connection: Connection) -> Seq:
     return Seq(connection.scalar(select(index_clock.c.head)) or 0)
 
 
-def _read_identity(connection: Connection) -> Identity | None:
+def read_identity(connection: Connection) -> Identity | None:
+    """Return what this database's vectors belong to, as this transaction sees it."""
     row = connection.execute(select(index_clock)).one()
     if row.model_fingerprint is None:
         return None

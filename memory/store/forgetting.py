@@ -13,13 +13,12 @@ from memory.models import NEUTRAL_IMPORTANCE, MemoryId, MemoryType
 from memory.schema import memories
 from memory.store.event_log import append_events
 from memory.store.memories import bury
+from memory.store.rows import LIVE
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement
-
-_LIVE = memories.c.deleted_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class Forgetting:
 
     def n_live(self, namespace: str) -> int:
         """Return how many live memories a namespace has."""
-        statement = select(func.count()).select_from(memories).where(_LIVE, memories.c.namespace == namespace)
+        statement = select(func.count()).select_from(memories).where(LIVE, memories.c.namespace == namespace)
         with self._database.read() as connection:
             return connection.scalar(statement) or 0
 
@@ -79,7 +78,7 @@ class Forgetting:
 def _condition(rule: Rule, *, now: datetime) -> ColumnElement[bool]:
     importance = func.coalesce(memories.c.importance, NEUTRAL_IMPORTANCE)
     last_use = func.coalesce(memories.c.last_access_at, memories.c.created_at)
-    conditions = [_LIVE, importance < rule.min_importance, last_use < now - rule.max_age]
+    conditions = [LIVE, importance < rule.min_importance, last_use < now - rule.max_age]
     if rule.namespace is not None:
         conditions.append(memories.c.namespace == rule.namespace)
     if rule.memory_types is not None:

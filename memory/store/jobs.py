@@ -53,7 +53,7 @@ class Jobs:
             return result.rowcount == 1
 
     def finish(self, name: str, *, owner: str, ok: bool, result: str) -> None:
-        """Give the lease back. A run that failed leaves the job due."""
+        """Give the lease back. A run that is not `ok`, failed or only half done, leaves the job due."""
         with self._database.write() as connection:
             now = database_now(connection)
             values: dict[str, object] = {"lease_until": None, "last_result": result}

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import (
-    Connection,
-    and_,
-    delete,
-    func,
-    null,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, and_, delete, func, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from memory.database import Database, database_now
 from memory.errors import NotFound
 from memory.models import Memory, MemoryId, MemoryType, Seq
-from memory.schema import associations, index_events, index_state, memories
+from memory.schema import associations, index_events, index_state, memories, next_embeddings
 from memory.store.event_log import append_events, read_head
+from memory.store.rows import INDEXED, LIVE, MEMORY_COLUMNS, Key, chunks, key_in, memory_of, raw_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
     import numpy.typing as npt
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import ColumnElement
 
     from memory.messages import RawMemory
-
-T = TypeVar("T")
-
-Key = tuple[str, str]
-"""(namespace, uid)"""
-
-_KEYS_AT_ONCE = 500  # SQLite bounds the variables of one statement
-
-_LIVE = memories.c.deleted_at.is_(None)
-
-INDEXED = and_(_LIVE, memories.c.status == "ready")
-"""The rows that the index must hold, and no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +46,14 @@ class Counts:
     deleted: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """One content's embedding. `vector` is float32 (d,), length 1."""
+
+    vector: npt.NDArray[np.float32]
+    model_fingerprint: str
+
+
 class MemoryStore:
     """The memories of one database."""
 
@@ -78,13 +65,13 @@ class MemoryStore:
         found: set[Key] = set()
         with self._database.read() as connection:
             for some in chunks(list(keys)):
-                statement = select(memories.c.namespace, memories.c.uid).where(_key_in(some))
+                statement = select(memories.c.namespace, memories.c.uid).where(key_in(some))
                 found.update((row.namespace, row.uid) for row in connection.execute(statement))
         return found
 
     def insert(
         self, raws: Sequence[RawMemory], embeddings: npt.NDArray[np.float32], *, model_fingerprint: str
-    ) -> tuple[list[MemoryId], Seq]:
+    ) -> tuple[dict[Key, MemoryId], Seq]:
         """Insert memories whose key is new, with their index events, in one transaction.
 
         Args:
@@ -95,13 +82,17 @@ class MemoryStore:
         Returns:
             The ids of the new rows, and the newest event's number (visible to a search that asks for it).
 
+        Raises:
+            ModelMismatch: the database belongs to another model. Nothing was stored.
+            ServerAway: the database cannot be reached. Nothing was stored, or all of it.
+
         """
         order = sorted(range(len(raws)), key=lambda i: raws[i].key)  # one lock order for all writers
         with self._database.write() as connection:
             at = database_now(connection)
             rows = [
                 {
-                    **_raw_values(raws[i]),
+                    **raw_values(raws[i]),
                     "stored_at": at,
                     "embedding": embeddings[i].astype("<f4").tobytes(),
                     "model_fingerprint": model_fingerprint,
@@ -110,9 +101,12 @@ class MemoryStore:
                 }
                 for i in order
             ]
-            new = [MemoryId(i) for i in connection.scalars(self._insert_new(), rows)]
-            seq = append_events(connection, new, op="+") if new else read_head(connection)
-        return new, seq
+            inserted = connection.execute(self._insert_new(), rows)
+            new = {(row.namespace, row.uid): MemoryId(row.id) for row in inserted}
+            if not new:
+                return new, read_head(connection)
+            ids = sorted(new.values())
+            return new, append_events(connection, ids, op="+", model_fingerprint=model_fingerprint)
 
     def get(self, memory_id: MemoryId) -> Memory:
         """Return a live memory by its id.
@@ -133,19 +127,78 @@ class MemoryStore:
         same = and_(memories.c.namespace == namespace, memories.c.uid == uid)
         return self._one(same, shown=f"uid {uid!r} in namespace {namespace!r}")
 
+    def by_keys(self, keys: Iterable[Key]) -> dict[Key, Memory]:
+        """Return those of `keys` that have a live memory."""
+        found: dict[Key, Memory] = {}
+        with self._database.read() as connection:
+            for some in chunks(list(keys)):
+                statement = select(*MEMORY_COLUMNS).where(key_in(some), LIVE)
+                found.update(((r.namespace, r.uid), memory_of(r)) for r in connection.execute(statement))
+        return found
+
     def live(
-        self, ids: Sequence[MemoryId], *, namespace: str, memory_types: Sequence[MemoryType] | None
+        self,
+        ids: Sequence[MemoryId],
+        *,
+        namespace: str | None = None,
+        memory_types: Sequence[MemoryType] | None = None,
     ) -> dict[MemoryId, Memory]:
-        """Return those of `ids` that are live, in this namespace and of these types."""
-        conditions = [INDEXED, memories.c.namespace == namespace]
+        """Return those of `ids` that are live, in this namespace and of these types where given."""
+        conditions = [INDEXED]
+        if namespace is not None:
+            conditions.append(memories.c.namespace == namespace)
         if memory_types is not None:
             conditions.append(memories.c.type.in_([t.value for t in memory_types]))
         found: dict[MemoryId, Memory] = {}
         with self._database.read() as connection:
             for some in chunks(ids):
-                statement = select(*_MEMORY_COLUMNS).where(memories.c.id.in_(some), *conditions)
-                found.update((MemoryId(r.id), _memory(r)) for r in connection.execute(statement))
+                statement = select(*MEMORY_COLUMNS).where(memories.c.id.in_(some), *conditions)
+                found.update((MemoryId(r.id), memory_of(r)) for r in connection.execute(statement))
         return found
+
+    def replace(
+        self, old: Memory, new: RawMemory, *, embedding: Embedded | None
+    ) -> tuple[Memory, Seq] | None:
+        """Give a live memory another content, type, source or metadata; its id, key and dates stay.
+
+        Args:
+            old: the memory as it was read.
+            new: what it is to be.
+            embedding: the new content's; `None` where the content stays.
+
+        Returns:
+            The memory as it is now, and the newest event's number; `None` if it changed since `old` was
+            read, or is gone: then nothing was changed.
+
+        Raises:
+            ModelMismatch: the database belongs to another model. Nothing was changed.
+            ServerAway: the database cannot be reached. Nothing was changed, or all of it.
+
+        """
+        values = raw_values(new)
+        for fixed in ("namespace", "uid", "created_at"):
+            del values[fixed]
+        if embedding is not None:
+            values["embedding"] = embedding.vector.astype("<f4").tobytes()
+            values["model_fingerprint"] = embedding.model_fingerprint
+        same = and_(memories.c.id == old.id, memories.c.version == old.version, LIVE)
+        statement = (
+            update(memories)
+            .where(same)
+            .values(version=memories.c.version + 1, **values)
+            .returning(*MEMORY_COLUMNS)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(statement).one_or_none()
+            if row is None:
+                return None
+            if embedding is not None:
+                connection.execute(delete(next_embeddings).where(next_embeddings.c.memory_id == old.id))
+            if embedding is None and new.memory_type is old.memory_type:
+                return memory_of(row), read_head(connection)
+            fingerprint = embedding.model_fingerprint if embedding else None
+            seq = append_events(connection, [old.id], op="+", model_fingerprint=fingerprint)
+            return memory_of(row), seq
 
     def delete(self, memory_id: MemoryId) -> Seq:
         """Turn a live memory into a tombstone; its associations go too. Return the removal's number.
@@ -168,7 +221,7 @@ class MemoryStore:
             stale = or_(memories.c.last_access_at.is_(None), memories.c.last_access_at < now - not_since)
             for some in chunks(sorted(ids)):
                 connection.execute(
-                    update(memories).where(memories.c.id.in_(some), _LIVE, stale).values(last_access_at=now)
+                    update(memories).where(memories.c.id.in_(some), LIVE, stale).values(last_access_at=now)
                 )
 
     def progress(self, keys: Iterable[Key]) -> dict[Key, Progress]:
@@ -186,7 +239,7 @@ class MemoryStore:
         found: dict[Key, Progress] = {}
         with self._database.read() as connection:
             for some in chunks(list(keys)):
-                for row in connection.execute(statement.where(_key_in(some))):
+                for row in connection.execute(statement.where(key_in(some))):
                     applied = row.seq is None or row.seq <= row.applied_seq
                     found[row.namespace, row.uid] = Progress(
                         memory_id=MemoryId(row.id),
@@ -207,8 +260,8 @@ class MemoryStore:
             by_status = {
                 (row.status, row.live): row.n
                 for row in connection.execute(
-                    select(memories.c.status, _LIVE.label("live"), func.count().label("n")).group_by(
-                        memories.c.status, _LIVE
+                    select(memories.c.status, LIVE.label("live"), func.count().label("n")).group_by(
+                        memories.c.status, LIVE
                     )
                 )
             }
@@ -223,15 +276,16 @@ class MemoryStore:
 
     def _insert_new(self) -> Any:
         dialect = sqlite if self._database.is_sqlite else postgresql
-        return dialect.insert(memories).on_conflict_do_nothing().returning(memories.c.id)
+        statement = dialect.insert(memories).on_conflict_do_nothing()
+        return statement.returning(memories.c.id, memories.c.namespace, memories.c.uid)
 
     def _one(self, condition: ColumnElement[bool], *, shown: str) -> Memory:
         with self._database.read() as connection:
-            row = connection.execute(select(*_MEMORY_COLUMNS).where(condition, _LIVE)).one_or_none()
+            row = connection.execute(select(*MEMORY_COLUMNS).where(condition, LIVE)).one_or_none()
         if row is None:
             message = f"no live memory with {shown}"
             raise NotFound(message)
-        return _memory(row)
+        return memory_of(row)
 
 
 def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
@@ -243,7 +297,7 @@ def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
     for some in chunks(sorted(ids)):
         statement = (
             update(memories)
-            .where(memories.c.id.in_(some), _LIVE)
+            .where(memories.c.id.in_(some), LIVE)
             .values(
                 deleted_at=database_now(connection),
                 content=null(),
@@ -257,58 +311,5 @@ def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
     for some in chunks(gone):
         touched = or_(associations.c.from_id.in_(some), associations.c.to_id.in_(some))
         connection.execute(delete(associations).where(touched))
+        connection.execute(delete(next_embeddings).where(next_embeddings.c.memory_id.in_(some)))
     return sorted(gone)
-
-
-_MEMORY_COLUMNS = (
-    memories.c.id,
-    memories.c.uid,
-    memories.c.namespace,
-    memories.c.content,
-    memories.c.type,
-    memories.c.source,
-    memories.c.metadata,
-    memories.c.importance,
-    memories.c.created_at,
-    memories.c.last_access_at,
-    memories.c.version,
-)
-
-
-def _raw_values(raw: RawMemory) -> dict[str, Any]:
-    return {
-        "namespace": raw.namespace,
-        "uid": raw.uid,
-        "content": raw.content,
-        "type": raw.memory_type.value,
-        "source": raw.source,
-        "metadata": raw.metadata,
-        "importance": raw.importance,
-        "created_at": raw.created_at,
-    }
-
-
-def _memory(row: Row[*tuple[Any, ...]]) -> Memory:
-    return Memory(
-        id=MemoryId(row.id),
-        uid=row.uid,
-        namespace=row.namespace,
-        content=row.content,
-        memory_type=MemoryType(row.type),
-        source=row.source,
-        metadata=row.metadata or {},
-        importance=row.importance,
-        created_at=row.created_at,
-        last_access_at=row.last_access_at,
-        version=row.version,
-    )
-
-
-def _key_in(keys: Sequence[Key]) -> ColumnElement[bool]:
-    return tuple_(memories.c.namespace, memories.c.uid).in_(keys)
-
-
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield runs of `values` that are short enough for the variables of one statement."""
-    for start in range(0, len(values), _KEYS_AT_ONCE):
-        yield values[start : start + _KEYS_AT_ONCE]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, func, select
 
 from memory.models import MemoryId
-from memory.schema import memories
-from memory.store.memories import INDEXED, chunks
+from memory.schema import index_clock, memories, next_embeddings
+from memory.store.rows import INDEXED, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,30 +27,51 @@ class VectorRow:
     embedding: bytes  # float32 little-endian
 
 
-_VECTOR_COLUMNS = (memories.c.id, memories.c.namespace, memories.c.type, memories.c.embedding)
+_SERVING_MODEL = select(index_clock.c.model_fingerprint).scalar_subquery()
+
+# Right after a switch of models a memory's vector is still beside its row, not in it.
+_VECTORS = (
+    select(
+        memories.c.id,
+        memories.c.namespace,
+        memories.c.type,
+        func.coalesce(next_embeddings.c.embedding, memories.c.embedding).label("embedding"),
+    )
+    .outerjoin_from(
+        memories,
+        next_embeddings,
+        and_(
+            next_embeddings.c.memory_id == memories.c.id,
+            next_embeddings.c.model_fingerprint == _SERVING_MODEL,
+        ),
+    )
+    .where(INDEXED)
+)
 
 
 def read_vectors(connection: Connection, ids: Sequence[MemoryId]) -> list[VectorRow]:
     """Return what the index needs of those of `ids` that are live and embedded."""
     found: list[VectorRow] = []
     for some in chunks(ids):
-        statement = select(*_VECTOR_COLUMNS).where(memories.c.id.in_(some), INDEXED)
-        found.extend(_vector_row(row) for row in connection.execute(statement))
+        found.extend(_vector_row(row) for row in connection.execute(_VECTORS.where(memories.c.id.in_(some))))
     return found
 
 
 def iterate_vectors(connection: Connection, *, page: int = 10_000) -> Iterator[list[VectorRow]]:
     """Yield every indexed memory in pages by ascending id, as this transaction sees them."""
-    statement = (
-        select(*_VECTOR_COLUMNS)
-        .where(INDEXED, memories.c.id > bindparam("after"))
-        .order_by(memories.c.id)
-        .limit(page)
-    )
     after = 0
-    while rows := [_vector_row(row) for row in connection.execute(statement, {"after": after})]:
-        yield rows
-        after = rows[-1].memory_id
+    while last := _end_of_page(connection, after=after, page=page):
+        # Between two ends: with a limit, the other table would be read from its beginning for each page.
+        statement = _VECTORS.where(memories.c.id > after, memories.c.id <= last).order_by(memories.c.id)
+        if rows := [_vector_row(row) for row in connection.execute(statement)]:
+            yield rows
+        after = last
+
+
+def _end_of_page(connection: Connection, *, after: int, page: int) -> int | None:
+    ids = select(memories.c.id).where(memories.c.id > after).order_by(memories.c.id).limit(page).subquery()
+    last: int | None = connection.scalar(select(func.max(ids.c.id)))
+    return last
 
 
 def _vector_row(row: Row[*tuple[Any, ...]]) -> VectorRow:

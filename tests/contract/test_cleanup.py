@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from memory.broker import Nudger, make_celery
 from memory.cleanup import CleanupPolicy, clean_up
 from memory.database import Database
 from memory.errors import CleanupBraked
 from memory.models import MemoryType
 from memory.schema import job_runs
-from memory.store.jobs import Jobs
+from memory.settings import read_settings
+from memory.store.jobs import JobRun, Jobs
 from memory.store.memories import MemoryStore
+from memory.stream import IngestStream
 from tests.invariants import assert_events_contiguous, assert_index_equals_database
 from tests.making import caught_up, open_index, raw, store_all
+from workers.maintenance import Maintenance
 
 OLD = datetime.now(UTC) - timedelta(days=40)
 NEW = datetime.now(UTC) - timedelta(days=20)
@@ -84,6 +88,56 @@ def test_more_than_a_batch_is_forgotten_in_one_run(database: Database) -> None:
     assert_events_contiguous(database)
 
 
+def test_a_cleanup_shows_progress_after_each_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.cleanup.BATCH", 10)
+    _store_old(database, 25)
+    stored: list[int] = []
+    clean_up(
+        database,
+        CleanupPolicy(),
+        dry_run=False,
+        on_progress=lambda: stored.append(MemoryStore(database).counts().stored),
+    )
+    assert stored == [15, 5, 0]
+
+
+def test_a_cleanup_told_to_stop_ends_after_a_batch_and_the_next_one_does_the_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.cleanup.BATCH", 10)
+    _store_old(database, 25)
+    store_all(database, *(raw(f"kept {i}") for i in range(75)))
+    policy = CleanupPolicy(brake_share=0.25, brake_count=1)
+    first = clean_up(database, policy, dry_run=False, should_stop=lambda: True)
+    assert (first.total_found, first.deleted, first.skipped, first.stopped_early) == (25, 10, 15, True)
+    rest = clean_up(database, policy, dry_run=False)
+    assert (rest.total_found, rest.deleted, rest.skipped, rest.stopped_early) == (15, 15, 0, False)
+    assert_events_contiguous(database)
+
+
+def test_a_cleanup_past_its_budget_goes_on_at_the_next_tick_and_is_well_meanwhile(
+    database: Database, stream: IngestStream, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.cleanup.BATCH", 10)
+    monkeypatch.setattr("workers.maintenance.CLEANUP_BUDGET_S", 0.0)
+    _store_old(database, 25)
+    touches: list[int] = []
+    maintenance = _maintenance(database, stream, redis_url, touches)
+    maintenance.tick()  # the first period starts
+    _pass_time(database, timedelta(days=2))
+    left = []
+    for _ in range(4):
+        maintenance.tick()
+        left.append((MemoryStore(database).counts().stored, _cleanup_job(database).lease_until))
+    assert left == [(15, None), (5, None), (0, None), (0, None)]
+    assert len(touches) == 5 + 3  # each tick, and each batch
+    last_ok_at = _cleanup_job(database).last_ok_at
+    assert last_ok_at is not None
+    assert datetime.now(UTC) - last_ok_at < timedelta(minutes=5)
+
+
 def test_a_job_is_claimed_once_a_period_by_one_owner(database: Database) -> None:
     jobs, day, lease = Jobs(database), timedelta(days=1), timedelta(minutes=15)
     assert not jobs.claim("cleanup", every=day, lease=lease, owner="a")  # the first period starts now
@@ -107,8 +161,30 @@ def test_a_job_whose_owner_died_is_due_again_when_its_lease_ends(database: Datab
     assert jobs.claim("cleanup", every=day, lease=lease, owner="b")
 
 
-def _pass_time(database: Database, passed: timedelta) -> None:
+def _store_old(database: Database, n: int) -> None:
+    store_all(database, *(raw(f"m {i}", created_at=OLD, metadata={"importance": 0.0}) for i in range(n)))
+
+
+def _maintenance(database: Database, stream: IngestStream, redis_url: str, touches: list[int]) -> Maintenance:
+    settings = read_settings(redis_url=redis_url)
+    return Maintenance(
+        settings=settings,
+        database=database,
+        jobs=Jobs(database),
+        nudger=Nudger(make_celery(settings), stream),
+        owner="a",
+        on_progress=lambda: touches.append(1),
+        should_stop=lambda: False,
+    )
+
+
+def _cleanup_job(database: Database) -> JobRun:
     [job] = [j for j in Jobs(database).all() if j.name == "cleanup"]
+    return job
+
+
+def _pass_time(database: Database, passed: timedelta) -> None:
+    job = _cleanup_job(database)
     with database.write() as connection:
         connection.execute(
             update(job_runs).values(

@@ -21,7 +21,7 @@ def test_migrated_tables_are_the_tables_of_the_schema(database: Database) -> Non
 def test_upgrading_twice_changes_nothing(database: Database) -> None:
     before = database.revision()
     database.upgrade()
-    assert database.revision() == before == "0001"
+    assert database.revision() == before == "0002"
 
 
 def test_many_processes_may_migrate_an_empty_database_at_once(database_url: str) -> None:

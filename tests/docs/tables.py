@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le
 
 from api_stub.commands.output import Exit
 from memory.settings import Settings, default_home
@@ -59,7 +59,9 @@ def _allowed(field: object) -> str:
         return ", ".join(f"`{v}`" for v in re.findall(r"'(\w+)'", annotation))
     if "bool" in annotation:
         return "true, false"
-    return "a name or path" if MinLen in bounds else "URL" if "str" in annotation else "path"
+    if "str" in annotation:
+        return "URL" if str(getattr(field, "alias", "")).endswith("URL") else "a name or path"
+    return "path"
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from api_stub.commands.app import app
 from tests.docs.tables import README, with_tables
-from tests.pipeline.stack import MEMORY, Stack, running_up
+from tests.pipeline.stack import Stack, running_up
 
 ROOT = README.parent
 
@@ -32,20 +36,18 @@ def test_the_tables_are_those_of_the_code() -> None:
     assert README.read_text() == with_tables(README.read_text()), "run: ./run python -m tests.docs.tables"
 
 
-def test_the_python_example_runs_as_it_stands(stack: Stack) -> None:
-    [example] = _blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        env={**os.environ, **stack.environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "searchable 1\n" in done.stdout
-    assert "She prefers tea without sugar" in done.stdout
-    assert "100 settled; 0 rejected" in done.stdout
+def test_the_clients_example_runs_as_it_stands(stack: Stack) -> None:
+    example, _ = _blocks("python")
+    printed = _run(example, stack.environment, stack.home)
+    assert "searchable 1\n" in printed
+    assert "She prefers tea without sugar" in printed
+    assert "100 settled; 0 rejected" in printed
+
+
+def test_the_librarys_example_runs_as_it_stands_without_any_server(tmp_path: Path) -> None:
+    _, example = _blocks("python")
+    assert "She prefers tea without sugar" in _run(example, {}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"memories.db", "memories.faiss"}
 
 
 def test_the_commands_run_as_they_stand(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,13 +63,11 @@ def test_the_commands_run_as_they_stand(stack: Stack, monkeypatch: pytest.Monkey
 
 
 def test_every_command_helps_with_an_example() -> None:
-    names = re.findall(r"^│ (\w+) ", _help(), flags=re.MULTILINE)
-    assert {"up", "add", "ingest", "search", "get", "delete", "cleanup", "status", "verify", "doctor"} < set(
-        names
-    )
-    calls = [[name] for name in names if name != "dlq"] + [["dlq", sub] for sub in ("list", "retry", "purge")]
-    for call in calls:
-        assert "Example: " in _help(*call), call
+    helps = _helps(get_command(app), name="memory")
+    commands = "add|ingest|search|get|delete|cleanup|status|verify|doctor|demo|dlq list|db upgrade"
+    assert {f"memory {name}" for name in commands.split("|")} <= set(helps)
+    for name, text in helps.items():
+        assert re.search(rf"^Example: .*\b{name}\b", text, flags=re.MULTILINE), name
 
 
 def test_files_and_commands_that_the_documents_name_are_there() -> None:
@@ -78,11 +78,27 @@ def test_files_and_commands_that_the_documents_name_are_there() -> None:
     assert {"demo)", "test)", "memory)"} <= set(re.findall(r"\w+\)", script))
 
 
-def _help(*command: str) -> str:
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+def _helps(command: Any, *, name: str) -> dict[str, str]:
+    """The help of every command, those inside groups too, by what is typed."""
+    if not isinstance(command, TyperGroup):
+        return {name: str(command.help)}
+    helps: dict[str, str] = {}
+    for word, below in command.commands.items():
+        helps |= _helps(below, name=f"{name} {word}")
+    return helps
+
+
+def _run(example: str, environment: dict[str, str], directory: Path) -> str:
     done = subprocess.run(
-        [*MEMORY, *command, "--help"], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", example],
+        env={**os.environ, **environment},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

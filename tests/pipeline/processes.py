@@ -60,6 +60,18 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if _runs(process)]
 
 
+def processes_that_name(directory: Path) -> list[psutil.Process]:
+    """Those still running whose command line or environment names this directory."""
+    return [process for process in psutil.process_iter() if _names(process, str(directory))]
+
+
+def _names(process: psutil.Process, name: str) -> bool:
+    try:
+        return any(name in word for word in (*process.cmdline(), *process.environ().values()))
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or somebody else's
+        return False
+
+
 def _runs(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

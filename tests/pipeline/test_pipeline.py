@@ -264,10 +264,32 @@ def test_index_and_database_are_equal_and_the_counts_agree(stack: Stack) -> None
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", ["embed-1", "indexer", "beat", "redis", "postgres"])
+@pytest.mark.parametrize("name", ["embed-1", "indexer", "beat", "redis"])
 def test_a_killed_child_is_back_within_ten_seconds_and_nothing_is_lost(stack: Stack, name: str) -> None:
-    if name == "postgres" and "MEMORY_DB_URL" in stack.environment:
-        return  # this stack has no Postgres to kill
+    _kill_and_lose_nothing(stack, name)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stack", ["postgres"], indirect=True)
+def test_a_killed_postgres_is_back_within_ten_seconds_and_nothing_is_lost(stack: Stack) -> None:
+    _kill_and_lose_nothing(stack, "postgres")
+
+
+@pytest.mark.faults
+def test_redis_killed_again_and_again_under_load_leaves_nothing_stuck(stack: Stack) -> None:
+    with stack.client() as client:
+        receipts: list[Receipt] = []
+        for n in range(3):
+            drafts = [{"content": f"Round {n}, memory {i}", "namespace": "rounds"} for i in range(400)]
+            receipts += client.enqueue_many(drafts)
+            stack.child("redis").kill()
+            wait_until(lambda: _answers(client), timeout_s=20, why="Redis answers again")
+        outcomes = client.wait(receipts, timeout_s=90)
+        assert {o.state for o in outcomes} == {MemoryState.SEARCHABLE}
+        wait_until(lambda: _answers_searches(client), timeout_s=30, why="searches are answered")
+
+
+def _kill_and_lose_nothing(stack: Stack, name: str) -> None:
     with stack.client() as client:
         drafts = [{"content": f"{name} will die, says memory {i}", "namespace": name} for i in range(300)]
         receipts = client.enqueue_many(drafts)
@@ -284,20 +306,6 @@ def test_a_killed_child_is_back_within_ten_seconds_and_nothing_is_lost(stack: St
         wait_until(all_searchable, timeout_s=40, why="all accepted memories are searchable")
         wait_until(lambda: _finds(stack, name), timeout_s=20, why="searches are answered")
         assert client.verify()["equal"]
-
-
-@pytest.mark.faults
-def test_redis_killed_again_and_again_under_load_leaves_nothing_stuck(stack: Stack) -> None:
-    with stack.client() as client:
-        receipts: list[Receipt] = []
-        for n in range(3):
-            drafts = [{"content": f"Round {n}, memory {i}", "namespace": "rounds"} for i in range(400)]
-            receipts += client.enqueue_many(drafts)
-            stack.child("redis").kill()
-            wait_until(lambda: _answers(client), timeout_s=20, why="Redis answers again")
-        outcomes = client.wait(receipts, timeout_s=90)
-        assert {o.state for o in outcomes} == {MemoryState.SEARCHABLE}
-        wait_until(lambda: _answers_searches(client), timeout_s=30, why="searches are answered")
 
 
 def _answers(client: MemoryClient) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import faiss
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,9 +34,10 @@ def unit_rows(n: int, seed: int) -> Vectors:
 
 
 class IndexMachine(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, *, use_gpu: bool) -> None:
         super().__init__()
-        self.index = FAISSIndex(DIM)
+        self._use_gpu = use_gpu  # a copy in memory stands for the one on the GPU
+        self.index = FAISSIndex(DIM, use_gpu=use_gpu, upload=faiss.clone_index)
         self.model: dict[int, Vectors] = {}
 
     @rule(new=st.lists(ids, unique=True, max_size=80), seed=seeds)
@@ -74,7 +77,7 @@ class IndexMachine(RuleBasedStateMachine):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "vectors.faiss"
             self.index.save(path)
-            self.index = FAISSIndex.load(path)
+            self.index = FAISSIndex.load(path, use_gpu=self._use_gpu, upload=faiss.clone_index)
 
     @invariant()
     def it_holds_exactly_the_vectors_it_was_given(self) -> None:
@@ -98,7 +101,9 @@ class IndexMachine(RuleBasedStateMachine):
         assert all(min_score <= s < min_score + 2 * TOLERANCE for s in given[len(best) :])
 
 
-def test_the_index_finds_what_comparing_with_every_vector_finds_after_anything() -> None:
+@pytest.mark.parametrize("use_gpu", [False, True], ids=["CPU", "GPU"])
+def test_the_index_finds_what_comparing_with_every_vector_finds_after_anything(use_gpu: bool) -> None:
     run_state_machine_as_test(
-        IndexMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        lambda: IndexMachine(use_gpu=use_gpu),
+        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
     )

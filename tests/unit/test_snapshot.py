@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from memory.catalogue import Catalogue
+from memory.embedding import unit_rows
 from memory.errors import IndexRefused, SnapshotFailed
 from memory.faiss_index import FAISSIndex
 from memory.models import Identity, Seq
@@ -29,7 +30,9 @@ def snapshot_at(seq: int) -> Snapshot:
     """Return a snapshot with `seq` memories, whose vectors are of this `seq` only."""
     index, catalogue = FAISSIndex(DIM), Catalogue()
     ids = range(1, seq + 1)
-    index.add_embeddings(np.random.default_rng(seq).normal(size=(seq, DIM)).astype(np.float32), ids)
+    index.add_embeddings(
+        unit_rows(np.random.default_rng(seq).normal(size=(seq, DIM)).astype(np.float32)), ids
+    )
     catalogue.put(ids, [("default", "task") if i % 2 else ("名前", "semantic") for i in ids])
     return Snapshot(index=index, catalogue=catalogue, applied_seq=Seq(seq))
 
@@ -155,7 +158,7 @@ def test_an_empty_index_comes_back_too(folder: SnapshotFolder) -> None:
 def test_a_loaded_index_can_be_changed_and_saved_again(folder: SnapshotFolder) -> None:
     folder.save(snapshot_at(20), IDENTITY)
     _, content = folder.load(IDENTITY)
-    new = np.ones((2, DIM), dtype=np.float32)
+    new = unit_rows(np.ones((2, DIM), dtype=np.float32))
     assert content.index.remove([1, 99]) == 1
     content.index.add_embeddings(new, [2, 21])
     content.catalogue.drop([1])
