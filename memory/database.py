@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,6 +151,11 @@ class Database:
         except PoolTimeout as error:
             raise ServerAway(f"database {self.shown_url}: {_first_line(error)}") from error
         except DBAPIError as error:
+            if _lacks_a_table(error):
+                message = (
+                    f"database {self.shown_url}: lacks tables of this version; make them: memory db upgrade"
+                )
+                raise SettingsError(message) from error
             if not self._has_worked and (reason := self._never_usable(error)):
                 raise self._bad_file(reason) from error
             if isinstance(error, OperationalError | InterfaceError) or _sqlite_code(error) in _NO_DATABASE:
@@ -191,10 +198,11 @@ class Database:
         )
 
 
-def known_revisions() -> list[str]:
+@functools.cache
+def known_revisions() -> tuple[str, ...]:
     """Return the revisions that this version can upgrade to, the oldest first."""
     scripts = ScriptDirectory.from_config(migrations_config()).walk_revisions()
-    return [script.revision for script in scripts][::-1]
+    return tuple(script.revision for script in scripts)[::-1]
 
 
 def migrations_config() -> Config:
@@ -230,6 +238,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def _lacks_a_table(error: DBAPIError) -> bool:
+    """Whether a table or column is not there: the database is empty, or of an older version."""
+    if getattr(error.orig, "sqlstate", None) in {"42P01", "42703"}:  # undefined_table, undefined_column
+        return True
+    return _sqlite_code(error) is not None and bool(re.match(r"no such (table|column): ", _first_line(error)))
 
 
 def _sqlite_code(error: DBAPIError) -> int | None:

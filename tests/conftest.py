@@ -62,6 +62,15 @@ def database_url(request: pytest.FixtureRequest, home: Path) -> str:
     return f"sqlite:///{home / 'memories.db'}"
 
 
+@pytest.fixture(params=["postgres", "sqlite"])
+def new_url(request: pytest.FixtureRequest, home: Path) -> str:
+    """A database that nothing was ever done to; on SQLite not even its directory is there."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.database_without_tables()
+    return f"sqlite:///{home / 'new' / 'memories.db'}"
+
+
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A migrated, empty database, on Postgres and on SQLite."""

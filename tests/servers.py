@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -77,10 +78,11 @@ class Postgres:
 
 @contextlib.contextmanager
 def running_postgres(home: Path) -> Iterator[Postgres]:
-    """Run Postgres with a template database."""
+    """Run Postgres with a template database. It is stopped without a checkpoint: all is thrown away."""
     server = PostgresServer(home / "postgres")
     server.prepare()
-    with running_server(server.child(home / "postgres.log")):
+    spec = server.child(home / "postgres.log")
+    with running_server(replace(spec, stop_signal=signal.SIGQUIT)):
         postgres = Postgres(url=server.url)
         postgres.make_template()
         yield postgres

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from api_stub.commands import db, demo, dlq, maintain, memories, up
+from api_stub.commands import db, demo, dlq, maintain, memories, reembed, up
 from api_stub.commands.ingest import ingest
 from api_stub.commands.output import Exit, err
 from memory.errors import (
@@ -39,6 +39,7 @@ app.command()(maintain.cleanup)
 app.command()(maintain.status)
 app.command()(maintain.verify)
 app.command()(maintain.doctor)
+app.command()(reembed.reembed)
 app.command()(demo.demo)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")

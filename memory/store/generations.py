@@ -221,9 +221,8 @@ class Generations:
             return True
         if clock.model_fingerprint == self._model:
             return False
-        following = clock.next_model_fingerprint
-        stored = _model_of(following) if following else clock.model_fingerprint
-        raise ModelMismatch(stored=stored, configured=self._model)
+        run = clock.next_model_fingerprint
+        raise _overtaken(by=_model_of(run) if run else clock.model_fingerprint, model=self._model)
 
 
 def fold(database: Database, *, at_once: int = 500) -> int:
@@ -289,3 +288,12 @@ def _new_run(model_fingerprint: str) -> str:
 
 def _model_of(run: str) -> str:
     return run.rpartition("#")[0]
+
+
+def _overtaken(*, by: str, model: str) -> ModelMismatch:
+    error = ModelMismatch(stored=by, configured=model)
+    error.args = (
+        f"another re-embedding, to {by}, took over from this one, to {model}, which has ended: "
+        "call the one that is meant again",
+    )
+    return error

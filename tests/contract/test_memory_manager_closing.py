@@ -105,3 +105,18 @@ def test_every_call_after_close_says_that_it_is_closed(database_url: str, home: 
         with pytest.raises(ManagerClosed, match="was closed: open another one"):
             call(manager)
         assert issubclass(ManagerClosed, MemorySystemError), name
+
+
+def test_closing_is_quiet_after_another_process_changed_the_model(database_url: str, home: Path) -> None:
+    class Another(WordEmbedder):
+        fingerprint = "another@1/32d/float32/unit"
+
+    with (
+        MemoryManager(database_url, WordEmbedder(), home / "index") as owner,
+        MemoryManager(database_url, WordEmbedder(), home / "index") as follower,
+    ):
+        owner.add_memory("hello", "task")
+        assert follower.reembed(Another()) == 1
+    with MemoryManager(database_url, Another(), home / "index") as manager:
+        assert manager.owns_index
+        assert manager.verify().equal

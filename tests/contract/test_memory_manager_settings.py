@@ -38,7 +38,7 @@ for _ in range(2):
         manager.cleanup_old_memories(dry_run=False)
         manager.delete_memory(second.id)
         manager.save_index()
-    for file in Path(sys.argv[2]).glob("snapshots/*/vectors.faiss") if "damage" in sys.argv else ():
+    for file in Path(sys.argv[2]).glob("snapshots/*/vectors.faiss"):
         file.write_bytes(b"damaged")
 """
 
@@ -71,22 +71,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
-def new_url(request: pytest.FixtureRequest, folder: Path) -> str:
-    """A database that nothing was ever done to."""
-    if request.param == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
-        return server.database_without_tables()
-    return f"sqlite:///{folder / 'new' / 'memories.db'}"
-
-
 def test_tables_are_created_on_first_run(new_url: str, folder: Path) -> None:
     with MemoryManager(new_url, WordEmbedder(), folder / "index") as manager:
         assert manager.add_memory("hello", "task").id == 1
 
 
-def test_an_older_database_is_upgraded_with_what_it_holds(new_url: str, folder: Path) -> None:
-    (folder / "new").mkdir()
+def test_an_older_database_is_upgraded_with_what_it_holds(new_url: str, home: Path, folder: Path) -> None:
+    (home / "new").mkdir()
     database = Database(new_url)
     vector = WordEmbedder().encode(["an old letter"])[0].astype("<f4").tobytes()
     with database.write() as connection:
@@ -219,13 +210,13 @@ def test_a_start_that_is_refused_leaves_nothing_locked(folder: Path, monkeypatch
         assert manager.owns_index
 
 
-@pytest.mark.parametrize("damage", ["whole", "damage"])
-def test_nothing_is_printed(database_url: str, home: Path, damage: str) -> None:
+def test_nothing_is_printed_even_when_the_index_was_damaged(database_url: str, home: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", QUIET, database_url, str(home / "index"), damage],
+        [sys.executable, "-c", QUIET, database_url, str(home / "index")],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (home / "index" / "quarantine").exists()

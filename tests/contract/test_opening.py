@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from memory.database import Database, known_revisions
 from memory.errors import ServerAway, SettingsError
-from tests.servers import Postgres
+from memory.store.memories import MemoryStore
 
 _OPEN_WHEN_TOLD = """
 import sys
@@ -37,15 +37,6 @@ try:
 except MemorySystemError as error:
     print(f"{type(error).__name__}: {error}")
 """
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def new_url(request: pytest.FixtureRequest, home: Path) -> str:
-    """A database that nothing was ever done to; on SQLite not even its directory is there."""
-    if request.param == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
-        return server.database_without_tables()
-    return f"sqlite:///{home / 'new' / 'memories.db'}"
 
 
 def test_many_processes_may_make_the_same_database_at_once(new_url: str) -> None:
@@ -197,3 +188,14 @@ def _python(source: str, argument: str) -> subprocess.Popen[str]:
         text=True,
         env=dict(os.environ),
     )
+
+
+def test_a_database_without_our_tables_is_said_to_lack_them(new_url: str) -> None:
+    if new_url.startswith("sqlite:"):
+        file = Path(new_url.removeprefix("sqlite:///"))
+        file.parent.mkdir()
+        file.touch()
+    database = Database(new_url)
+    with pytest.raises(SettingsError, match="lacks tables of this version; make them: memory db upgrade"):
+        MemoryStore(database).counts()
+    database.close()

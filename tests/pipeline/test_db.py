@@ -8,25 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from alembic import command
 from sqlalchemy import text
 
 from api_stub.home import RunningStack, announce, hold_home
 from memory.database import Database, known_revisions, migrations_config
 from tests.pipeline.stack import MEMORY
-from tests.servers import Postgres
 
 NEWEST = known_revisions()[-1]
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def new_url(request: pytest.FixtureRequest, home: Path) -> str:
-    """A database without tables; on SQLite there is no file yet."""
-    if request.param == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
-        return server.database_without_tables()
-    return f"sqlite:///{home}/place/memories.db"
 
 
 def test_the_revision_is_shown_brought_to_the_newest_and_shown_again(home: Path, new_url: str) -> None:
@@ -34,7 +23,7 @@ def test_the_revision_is_shown_brought_to_the_newest_and_shown_again(home: Path,
     before = _json("current", home=home, url=new_url, expect=1)
     assert (before["state"], before["revision"]) == (at_first, None)
     assert (before["newest"], before["upgrade_due"]) == (NEWEST, True)
-    assert not (home / "place").exists(), "current makes nothing"
+    assert not (home / "new").exists(), "current makes nothing"
     upgraded = _json("upgrade", home=home, url=new_url)
     assert (upgraded["from"], upgraded["to"]) == (None, NEWEST)
     again = _json("upgrade", home=home, url=new_url)
@@ -88,7 +77,7 @@ def test_a_database_that_is_away_is_said_so_without_its_password(home: Path) -> 
 
 def _make(url: str, *, home: Path, revision: str) -> None:
     """Make the tables as they were at a revision."""
-    (home / "place").mkdir()
+    (home / "new").mkdir()
     database = Database(url)
     config = migrations_config()
     with database.write() as connection:
