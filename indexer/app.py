@@ -18,7 +18,7 @@ from memory.embedding import EmbeddingModel
 from memory.faiss_index import set_threads
 from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
-from memory.index_sync import IndexSync
+from memory.index_sync import INDEXER, IndexSync
 from memory.logs import configure_logging
 from memory.replies import Replies
 from memory.search import Searcher
@@ -58,7 +58,7 @@ def run_indexer(settings: Settings) -> int:
         database=database,
         folder=SnapshotFolder(settings.index_directory),
         identity=_identity(database, model),
-        owner=f"{socket.gethostname()}:{os.getpid()}",
+        owner=f"{INDEXER}{socket.gethostname()}:{os.getpid()}",
         use_gpu=settings.use_gpu,
     )
     searcher = Searcher(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_SHOW_LIFE_EVERY_S = 20
 T = TypeVar("T")
 
 
@@ -52,6 +53,7 @@ class IndexOwner(threading.Thread):
         self._stopping = threading.Event()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._last_snapshot = time.monotonic()
+        self._shown_at = time.monotonic()
 
     def wake(self) -> None:
         """Say that there may be events."""
@@ -97,6 +99,7 @@ class IndexOwner(threading.Thread):
             self._apply_all()
             self._run_calls()
             self._save_when_due()
+            self._show_life()
             self._searcher.note_recalls()
         except Recoverable as error:
             log.warning("index_turn_interrupted", reason=str(error))
@@ -118,6 +121,12 @@ class IndexOwner(threading.Thread):
             return
         self._last_snapshot = time.monotonic()  # one that fails is tried again when the next one is due
         self._sync.save_snapshot()
+
+    def _show_life(self) -> None:
+        """Say in the database that its index has an owner, so that no library takes it over."""
+        if time.monotonic() - self._shown_at >= _SHOW_LIFE_EVERY_S:
+            self._sync.publish()
+            self._shown_at = time.monotonic()
 
     def _run_calls(self) -> None:
         while not self._calls.empty():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from memory.errors import IndexRefused
+from memory.errors import IndexInUse, IndexRefused
 from memory.index_follower import IndexFollower, index_of_rows, load_snapshot
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from memory.database import Database
 
 log = structlog.get_logger(__name__)
+
+INDEXER = "indexer "
+"""How the name of an owner begins that is the pipeline's indexer. It shows itself more than once a minute."""
 
 
 class IndexSync(IndexFollower):
@@ -62,18 +65,28 @@ class IndexSync(IndexFollower):
         folder: SnapshotFolder,
         identity: Identity,
         owner: str,
+        spare: str | None = None,
         use_gpu: bool = False,
         publish_every_s: float = 0,
     ) -> IndexSync:
-        """Load the newest snapshot, or rebuild where none can be trusted, and take the index over."""
+        """Load the newest snapshot, or rebuild where none can be trusted, and take the index over.
+
+        Raises:
+            IndexInUse: a living owner whose name begins with `spare` has it.
+
+        """
         content, saved = _load_or_rebuild(database, folder, identity, use_gpu=use_gpu)
+        epoch = EventLog(database).take_over(owner=owner, applied_seq=content.applied_seq, spare=spare)
+        if epoch is None:
+            message = f"the index of this database is owned by {EventLog(database).progress().owner}"
+            raise IndexInUse(message)
         sync = cls(
             database=database,
             identity=identity,
             content=content,
             use_gpu=use_gpu,
             folder=folder,
-            epoch=EventLog(database).take_over(owner=owner, applied_seq=content.applied_seq),
+            epoch=epoch,
             publish_every_s=publish_every_s,
         )
         sync._saved_seq = content.applied_seq if saved else Seq(-1)
@@ -95,7 +108,7 @@ class IndexSync(IndexFollower):
         """
         n = super().apply_next()
         if n and time.monotonic() - self._published_at >= self._publish_every_s:
-            self._publish()
+            self.publish()
         return n
 
     def save_snapshot(self) -> str:
@@ -106,7 +119,7 @@ class IndexSync(IndexFollower):
             SnapshotFailed: the disk did not take it; the one before is still there.
 
         """
-        self._publish()
+        self.publish()
         content = self.replica.content
         name = self._folder.save(content, self._identity)
         older = self._folder.kept_before(name)
@@ -123,7 +136,13 @@ class IndexSync(IndexFollower):
         self._saved_seq = Seq(-1)
         self.save_snapshot()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Say in the database how far the index is, and that its owner lives.
+
+        Raises:
+            Fenced: another process owns the index now.
+
+        """
         self._log.publish_applied(self.replica.applied_seq, epoch=self.epoch)
         self._published_at = time.monotonic()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,7 +14,7 @@ import structlog
 from memory.errors import Fenced, IndexInUse, ModelMismatch, Recoverable, SettingsError, SnapshotFailed
 from memory.file_lock import FileLock
 from memory.index_follower import IndexFollower
-from memory.index_sync import IndexSync
+from memory.index_sync import INDEXER, IndexSync
 from memory.snapshot import SnapshotFolder
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class LocalIndex:
 
     Any other one follows the database just as closely, with an index of its own in memory, and leaves
     the files alone. Where two processes have a directory each, the later one owns the index in the
-    database's books, and the earlier one follows and saves for itself.
+    database's books, and the earlier one follows and saves for itself; so does every one beside a living
+    indexer of the pipeline.
 
     Args:
         directory: of the snapshots.
@@ -70,12 +73,14 @@ class LocalIndex:
         except OSError as error:
             message = f"FAISS_INDEX_PATH = {str(directory)!r}: must be a directory to write to ({error})"
             raise SettingsError(message) from error
+        # One that is dropped and never released must not keep the directory for the life of the process.
+        self._release = weakref.finalize(self, self._lock.release)
         try:
             self._holds_directory = self._lock.try_acquire()
             self._index = self._open()
             self._index.catch_up()
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
 
     @property
@@ -114,6 +119,9 @@ class LocalIndex:
 
         """
         with self._turn:
+            if not self._holds_directory and self._lock.try_acquire():  # who held it is gone
+                self._holds_directory = True
+                self._index = self._open()
             self._catch_up()
             if not self._holds_directory:
                 message = f"the index in {self._directory} is owned by another process, which saves it"
@@ -141,21 +149,23 @@ class LocalIndex:
 
     def release(self) -> None:
         """Let another process own the index; this one must not be used any more."""
-        self._lock.release()
+        self._release()
 
     def _open(self) -> IndexFollower:
-        if not self._holds_directory:
-            log.info("index_followed", reason="another process owns it", directory=str(self._directory))
-            return IndexFollower.follow(
-                database=self._database, folder=self._folder, identity=self._identity, use_gpu=self._use_gpu
-            )
-        return IndexSync.open(
-            database=self._database,
-            folder=self._folder,
-            identity=self._identity,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            use_gpu=self._use_gpu,
-            publish_every_s=_PUBLISH_EVERY_S,
+        if self._holds_directory:
+            with contextlib.suppress(IndexInUse):  # it follows the pipeline's indexer, and leaves it alone
+                return IndexSync.open(
+                    database=self._database,
+                    folder=self._folder,
+                    identity=self._identity,
+                    owner=f"library {socket.gethostname()}:{os.getpid()}",
+                    spare=INDEXER,
+                    use_gpu=self._use_gpu,
+                    publish_every_s=_PUBLISH_EVERY_S,
+                )
+        log.info("index_followed", reason="another process owns it", directory=str(self._directory))
+        return IndexFollower.follow(
+            database=self._database, folder=self._folder, identity=self._identity, use_gpu=self._use_gpu
         )
 
     def _catch_up(self) -> None:

@@ -16,7 +16,9 @@ def log_as_a_library() -> None:
 
     Nothing is printed unless the program asks its logging to: a library does not write on its streams.
     """
-    logging.getLogger("memory").addHandler(logging.NullHandler())
+    ours = logging.getLogger("memory")
+    if not ours.handlers:
+        ours.addHandler(logging.NullHandler())
     if structlog.is_configured():
         return
     structlog.configure(

@@ -152,7 +152,7 @@ class MemoryManager:
         return self._add([raw])[0]
 
     def add_memories(self, memories: Iterable[Mapping[str, Any]]) -> list[Memory]:
-        """Remember many memories, all or none: one pass through the model, one transaction.
+        """Remember many memories, all or none, in one transaction. Ids need not ascend in the order given.
 
         Args:
             memories: each a mapping with `content` and any other argument of `add_memory`; without a
@@ -163,7 +163,7 @@ class MemoryManager:
 
         Raises:
             InvalidMemory: names the position, the field, its value and what is allowed. Nothing was stored.
-            NotFound: the memory of one of the uids was deleted, and stays so. The others were stored.
+            NotFound: the memory of one of the uids was deleted, and stays so. Nothing was stored.
             ServerAway: the database cannot be reached. Nothing was stored, or all of it.
 
         """
@@ -434,15 +434,16 @@ class MemoryManager:
 
     def _add(self, raws: Sequence[RawMemory]) -> list[Memory]:
         process = self._open_process()
+        for namespace, uid in process.store.buried(raw.key for raw in raws):
+            message = f"the memory with uid {uid!r} in namespace {namespace!r} was deleted, and stays so"
+            raise NotFound(message)
         new = process.with_model(lambda steps: steps.ingestion.store(raws)).new
         process.index.hurry()
         added = {raw.key: raw.stored_as(new[raw.key]) for raw in reversed(raws) if raw.key in new}
         found = process.store.by_keys(raw.key for raw in raws if raw.key not in new) | added
-        for raw in raws:
-            if raw.key not in found:
-                message = f"the memory of {raw.key!r} (namespace, uid) was deleted, and stays so"
-                raise NotFound(message)
-        return [found[raw.key] for raw in raws]
+        return [
+            found.get(raw.key) or process.store.get_by_uid(raw.uid, namespace=raw.namespace) for raw in raws
+        ]
 
     def _open_process(self) -> OneProcess:
         if self._closed:

@@ -86,6 +86,8 @@ class OneProcess:
         try:
             if self.index.is_owner:
                 self.index.save()
+        except ModelMismatch as error:  # an index of vectors that no longer count is not worth saving
+            log.warning("index_not_saved", reason=str(error))
         finally:
             self.index.release()
             self.database.close()
@@ -104,13 +106,19 @@ class OneProcess:
     def change_model(self, embedder: Embedder, *, on_progress: Callable[[int, int], None]) -> int:
         """Embed everything again and go over to this model; return how many were embedded."""
         with self._model_turn:
-            n = reembed(self.database, embedder, on_progress=on_progress)
-            identity = EventLog(self.database).claim_model(
-                fingerprint=embedder.fingerprint, dim=embedder.embedding_dim
+            return reembed(
+                self.database,
+                embedder,
+                on_progress=on_progress,
+                on_switched=lambda: self._go_over(embedder),
             )
-            self.index.switch(identity)
-            self._steps = self._steps_with(embedder)
-        return n
+
+    def _go_over(self, embedder: Embedder) -> None:
+        identity = EventLog(self.database).claim_model(
+            fingerprint=embedder.fingerprint, dim=embedder.embedding_dim
+        )
+        self.index.switch(identity)
+        self._steps = self._steps_with(embedder)
 
     def _open_index(self, embedder: Embedder) -> LocalIndex:
         identity = EventLog(self.database).claim_model(

@@ -72,11 +72,11 @@ def reembed(
         tidy(database)
         return 0
     run = _Run(generations, embedder, on_progress=on_progress)
-    _go_through(run, patience_s=patience_s)
+    _patiently(run.go_on, patience_s=patience_s)
     log.info("reembedding_switched", model=embedder.fingerprint, n=run.n_done)
     on_switched()
     try:
-        tidy(database)
+        _patiently(lambda: fold(database) == 0, patience_s=patience_s)
     except ServerAway as error:  # the next opening does it
         log.warning("reembedding_not_tidied", reason=str(error))
     return run.n_done
@@ -87,12 +87,13 @@ def tidy(database: Database) -> None:
     fold(database)
 
 
-def _go_through(run: _Run, *, patience_s: float) -> None:
-    """Go on until the switch; a run of hours does not end for a moment's outage or deadlock."""
+def _patiently(step: Callable[[], bool], *, patience_s: float) -> None:
+    """Take a step until it says that all is done: hours of work do not end for a moment's outage."""
     away_since: float | None = None
-    while not run.is_switched:
+    while True:
         try:
-            run.go_on()
+            if step():
+                return
             away_since = None
         except ServerAway as error:
             away_since = away_since or time.monotonic()
@@ -114,22 +115,24 @@ class _Run:
         self._refused: dict[MemoryId, tuple[str, Exception]] = {}
         self._n_left = generations.n_left()
         self.n_done = 0
-        self.is_switched = False
         log.info("reembedding_started", model=embedder.fingerprint, left=self._n_left)
 
-    def go_on(self) -> None:
-        """Embed one batch, or switch where nothing is left. Again after an error is harmless."""
+    def go_on(self) -> bool:
+        """Embed one batch, or switch where nothing is left; return whether the model serves.
+
+        Again after an error is harmless.
+        """
         batch = self._generations.next_batch(limit=BATCH)
         if batch is None:
             self._check_refused()
-            self.is_switched = self._generations.switch()
-            return
+            return self._generations.switch()
         vectors = self._embedded(batch)
         if not self._generations.put(batch, vectors):
-            self.is_switched = True  # by another process
-        elif vectors:
+            return True  # another process made the switch
+        if vectors:
             self.n_done += len(vectors)
             self._on_progress(self.n_done, max(0, self._n_left - self.n_done - len(self._refused)))
+        return False
 
     def _embedded(self, batch: Batch) -> Vectors:
         """Embed a batch; what the model cannot embed is noted, and no longer where it was changed since."""

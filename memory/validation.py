@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from numbers import Integral
 from typing import Any
 
 from dateutil import parser as dateutil_parser
@@ -79,10 +80,10 @@ def check_number(field: str, value: object, *, low: float, high: float) -> float
 
 
 def check_whole(field: str, value: object, *, low: int, high: int) -> int:
-    """Return a whole number in `low`..`high`. A bool is not a number here."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidMemory(field=field, value=value, allowed=f"a whole number in {low}..{high}")
-    return value
+    """Return a whole number in `low`..`high`, one of numpy's too. A bool is not a number here."""
+    if not isinstance(value, bool) and isinstance(value, int | Integral) and low <= int(value) <= high:
+        return int(value)
+    raise InvalidMemory(field=field, value=value, allowed=f"a whole number in {low}..{high}")
 
 
 def check_limit(value: object) -> int:

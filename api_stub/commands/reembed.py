@@ -13,6 +13,7 @@ from api_stub.home import database_settings
 from memory.database import Database
 from memory.embedding import EmbeddingModel
 from memory.errors import SettingsError
+from memory.logs import log_as_a_library
 from memory.reembedding import reembed as reembed_all
 from memory.store.event_log import EventLog
 
@@ -36,6 +37,7 @@ def reembed(
 
     Example: memory reembed --model all-mpnet-base-v2
     """
+    log_as_a_library()
     settings = database_settings()
     if model:
         settings = settings.model_copy(update={"embedding_model": model})

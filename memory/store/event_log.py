@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, false, func, insert, select, update
 
 from memory.database import Database, database_now
 from memory.errors import Fenced, ModelMismatch
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 Op = Literal["+", "-"]
+
+SEEN_WITHIN = timedelta(minutes=1)
+"""An owner that wrote anything within this time lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,21 +161,30 @@ class EventLog:
             oldest_unapplied_at=row.oldest,
         )
 
-    def take_over(self, *, owner: str, applied_seq: Seq) -> int:
-        """Become the owner of the index: every earlier epoch is fenced from now on. Return the epoch."""
+    def take_over(self, *, owner: str, applied_seq: Seq, spare: str | None = None) -> int | None:
+        """Become the owner of the index: every earlier epoch is fenced from now on. Return the epoch.
+
+        Args:
+            owner: who this is.
+            applied_seq: the last event in its index.
+            spare: an owner whose name begins so, and who showed itself within the last minute, stays
+                owner; then `None` is returned.
+
+        """
         with self._database.write() as connection:
-            epoch = connection.scalar(
+            now = database_now(connection)
+            free = index_state.c.id == 1
+            if spare is not None:
+                named = index_state.c.owner.startswith(spare, autoescape=True)
+                alive = and_(named, index_state.c.updated_at > now - SEEN_WITHIN)
+                free = and_(free, func.coalesce(alive, false()).is_(false()))
+            epoch: int | None = connection.scalar(
                 update(index_state)
-                .where(index_state.c.id == 1)
-                .values(
-                    epoch=index_state.c.epoch + 1,
-                    owner=owner,
-                    applied_seq=applied_seq,
-                    updated_at=database_now(connection),
-                )
+                .where(free)
+                .values(epoch=index_state.c.epoch + 1, owner=owner, applied_seq=applied_seq, updated_at=now)
                 .returning(index_state.c.epoch)
             )
-        return int(epoch or 0)
+        return epoch
 
     def publish_applied(self, seq: Seq, *, epoch: int) -> None:
         """Say that the index holds every change up to `seq`.

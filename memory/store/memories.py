@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, func, null, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from memory.database import Database, database_now
@@ -126,6 +126,15 @@ class MemoryStore:
         """
         same = and_(memories.c.namespace == namespace, memories.c.uid == uid)
         return self._one(same, shown=f"uid {uid!r} in namespace {namespace!r}")
+
+    def buried(self, keys: Iterable[Key]) -> set[Key]:
+        """Return those of `keys` that have a tombstone."""
+        found: set[Key] = set()
+        with self._database.read() as connection:
+            for some in chunks(list(keys)):
+                statement = select(memories.c.namespace, memories.c.uid).where(key_in(some), not_(LIVE))
+                found.update((row.namespace, row.uid) for row in connection.execute(statement))
+        return found
 
     def by_keys(self, keys: Iterable[Key]) -> dict[Key, Memory]:
         """Return those of `keys` that have a live memory."""

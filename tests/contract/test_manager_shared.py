@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from memory.database import Database
 from memory.errors import IndexInUse
+from memory.index_sync import INDEXER
 from memory.memory_manager import MemoryManager
+from memory.models import Seq
+from memory.schema import index_state
+from memory.store.event_log import SEEN_WITHIN, EventLog
 from tests.fakes import WordEmbedder
 from tests.waiting import wait_until
 
@@ -117,6 +125,54 @@ def test_killed_at_any_moment_a_manager_opens_again_with_all_that_was_stored(
             # What was stored is there; one more may be, whose number was not printed any more.
             assert stored <= found
             assert len(found - stored) <= kill + 1
+
+
+def test_a_follower_saves_once_the_owner_is_gone(database_url: str, home: Path) -> None:
+    index = home / "index"
+    first = MemoryManager(database_url, WordEmbedder(), index)
+    with MemoryManager(database_url, WordEmbedder(), index) as second:
+        second.add_memory("a kite", "task")
+        with pytest.raises(IndexInUse):
+            second.save_index()
+        first.close()
+        second.save_index()
+        assert second.owns_index
+        assert second.verify().equal
+
+
+def test_a_manager_that_is_dropped_without_a_word_leaves_the_index_to_the_next(
+    database_url: str, home: Path
+) -> None:
+    manager = MemoryManager(database_url, WordEmbedder(), home / "index")
+    manager.add_memory("a kite", "task")
+    manager._process.database.close()
+    del manager
+    gc.collect()
+    with MemoryManager(database_url, WordEmbedder(), home / "index") as another:
+        assert another.owns_index
+        assert another.verify().equal
+
+
+def test_beside_a_living_indexer_a_manager_saves_for_itself_and_leaves_the_books_alone(
+    database: Database, database_url: str, home: Path
+) -> None:
+    log = EventLog(database)
+    epoch = log.take_over(owner=f"{INDEXER}somewhere:1", applied_seq=Seq(0))
+    with MemoryManager(database_url, WordEmbedder(), home / "index") as manager:
+        manager.add_memory("a kite", "task")
+        manager.save_index()
+        assert manager.owns_index
+        assert manager.verify().equal
+        assert log.progress().epoch == epoch
+    assert list((home / "index" / "snapshots").iterdir())
+    with MemoryManager(database_url, WordEmbedder(), home / "index") as manager:
+        assert manager.search_memories("a kite")[0]["rank"] == 1
+        assert manager.verify().equal
+    with database.write() as connection:
+        long_ago = datetime.now(UTC) - 2 * SEEN_WITHIN
+        connection.execute(update(index_state).values(updated_at=long_ago))
+    with MemoryManager(database_url, WordEmbedder(), home / "index"):
+        assert log.progress().epoch == (epoch or 0) + 1, "an indexer that has not been seen for long is gone"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from memory.reembedding import reembed, tidy
 from memory.revision import Revision
 from memory.schema import index_clock, index_events, memories, next_embeddings
 from memory.store.event_log import EventLog
-from memory.store.generations import Generations
+from memory.store.generations import Generations, fold
 from memory.store.memories import MemoryStore
 from memory.store.vectors import iterate_vectors
 from tests.fakes import TwinEmbedder, WideEmbedder, WordEmbedder
@@ -300,7 +300,9 @@ def test_the_next_model_waits_until_the_one_before_is_tidied(
     database: Database, ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _reembed_but_do_not_tidy(database, TwinEmbedder(), monkeypatch)
-    monkeypatch.setattr(reembedding, "tidy", _quiet)  # as if the switch came just after the tidying
+    monkeypatch.setattr(
+        reembedding, "fold", lambda _database: 0
+    )  # as if the switch came just after the tidying
     _reembed_until(database, WideEmbedder(), n_batches=3)
     _assert_all_by(database, TwinEmbedder())  # also of those that have a next embedding by now
 
@@ -429,6 +431,23 @@ def test_a_short_outage_is_borne_and_a_long_one_is_said(
     fail = iter(1000 * [True])
     with pytest.raises(ServerAway, match="deadlock in next_batch"):
         reembed(database, TwinEmbedder(), on_progress=_quiet, patience_s=0.1)
+
+
+@pytest.mark.parametrize("n_failures", [2, 1000])
+def test_an_outage_after_the_switch_is_no_failure(
+    database: Database, ids: list[int], monkeypatch: pytest.MonkeyPatch, n_failures: int
+) -> None:
+    failures = iter(range(n_failures))
+
+    def shaky(database: Database) -> int:
+        if next(failures, None) is not None:
+            raise ServerAway("deadlock")
+        return fold(database)
+
+    monkeypatch.setattr(reembedding, "fold", shaky)
+    assert reembed(database, WideEmbedder(), on_progress=_quiet, patience_s=0.1) == N
+    assert _n_beside(database) == (0 if n_failures == 2 else N)  # the next opening does the rest
+    _assert_all_by(database, WideEmbedder())
 
 
 def test_a_switch_whose_answer_was_lost_is_not_made_twice(

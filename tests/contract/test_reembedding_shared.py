@@ -240,7 +240,8 @@ def test_whatever_runs_beside_it_all_vectors_are_always_of_the_one_serving_model
         thread.join()
     assert errors == []
     assert set(switches) == set(MODELS)
-    reembed(database, WideEmbedder(), on_progress=_quiet)
+    reembed(database, TwinEmbedder(), on_progress=_quiet)
+    reembed(database, WideEmbedder(), on_progress=_quiet)  # so that it is not the serving one already
     _assert_of_one_model(database, WideEmbedder.fingerprint)
     assert_events_contiguous(database)
     assert _n_beside(database) == 0

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import delete, update
 
+from memory import reembedding
 from memory.database import Database
 from memory.errors import InvalidMemory, NotFound, SnapshotFailed
 from memory.memory_manager import MemoryManager
@@ -105,6 +106,7 @@ class ManagerMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="memory-test-"))
         self.expected = Expected()
+        self.n_steps = 0
         self.embedder: WordEmbedder = WordEmbedder()
         _empty(self.database)
         self.manager = self._open()
@@ -123,11 +125,22 @@ class ManagerMachine(RuleBasedStateMachine):
     def _has_memories(self) -> bool:
         return bool(self.expected.live)
 
-    @initialize(texts=st.lists(contents, max_size=4))
-    def begin_with_some(self, texts: list[str]) -> None:
-        drafts = [{"content": text, "namespace": "ann"} for text in texts]
-        for memory in self.manager.add_memories(drafts):
-            self._learn(memory, old=False, uid=None)
+    @initialize(
+        drafts=st.lists(st.tuples(contents, types, importances, st.booleans()), min_size=2, max_size=6),
+        links=st.lists(st.tuples(places, places, kinds, strengths), min_size=2, max_size=8),
+    )
+    def begin_with_some(self, drafts: list[Any], links: list[tuple[int, int, str, float]]) -> None:
+        for content, memory_type, importance, old in drafts:
+            self.add(
+                content=content,
+                memory_type=memory_type,
+                namespace="ann",
+                importance=importance,
+                uid=None,
+                old=old,
+            )
+        for link in links:
+            self.associate(*link)
 
     @rule(
         content=contents,
@@ -230,8 +243,8 @@ class ManagerMachine(RuleBasedStateMachine):
         del self.expected.links[link]
 
     @rule(
-        days=st.sampled_from([0, 30, 200]),
-        importance=st.sampled_from([0.0, 0.15, 0.6]),
+        days=st.sampled_from([0, 30, 30, 200]),
+        importance=st.sampled_from([0.0, 0.2, 0.5, 0.6]),
         memory_types=st.none() | st.lists(types, min_size=1, max_size=2),
         dry_run=st.booleans(),
     )
@@ -316,12 +329,11 @@ class ManagerMachine(RuleBasedStateMachine):
         }
         assert far == {i: s for i, s in reached.items() if i not in near}
 
-    @rule()
-    def save(self) -> None:
-        self.manager.save_index()
-
-    @rule()
-    def fail_to_save(self) -> None:
+    @rule(disk_full=st.booleans())
+    def save(self, *, disk_full: bool) -> None:
+        if not disk_full:
+            self.manager.save_index()
+            return
         self.manager.add_memory("piano", "task", namespace="cat")  # so that there is something to save
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "fsync", _disk_full)
@@ -330,28 +342,21 @@ class ManagerMachine(RuleBasedStateMachine):
         [result] = self.manager.search_memories("piano", namespace="cat")
         assert self.manager.delete_memory(result["memory"].id)
 
-    @rule()
-    def close_and_open(self) -> None:
-        self.manager.close()
-        self.manager = self._open()
-
-    @rule()
-    def crash_and_open(self) -> None:
-        self.manager._process.index.release()  # as the kernel does it for a dead process
-        self.manager._process.database.close()
-        self.manager = self._open()
-
-    @rule(damage=st.sampled_from(["pointer", "vectors", "everything"]))
-    def damage_and_open(self, damage: str) -> None:
-        self.manager.close()
+    @rule(how=st.sampled_from(["closed", "crashed", "pointer lost", "vectors cut", "index lost"]))
+    def open_again(self, how: str) -> None:
+        if how == "crashed":
+            self.manager._process.index.release()  # as the kernel does it for a dead process
+            self.manager._process.database.close()
+        else:
+            self.manager.close()
         index = self.directory / "index"
-        match damage:
-            case "pointer":
+        match how:
+            case "pointer lost":
                 (index / "CURRENT").write_text("nonsense")
-            case "vectors":
+            case "vectors cut":
                 for path in index.glob("snapshots/*/vectors.faiss"):
                     path.write_bytes(path.read_bytes()[:-1])
-            case "everything":
+            case "index lost":
                 shutil.rmtree(index)
         self.manager = self._open()
 
@@ -363,10 +368,13 @@ class ManagerMachine(RuleBasedStateMachine):
             assert other.verify().equal
         self._learn(memory, old=False, uid=None)
 
-    @rule()
-    def change_the_model(self) -> None:
+    @rule(tidied=st.booleans())
+    def change_the_model(self, *, tidied: bool) -> None:
         self.embedder = WordEmbedder() if isinstance(self.embedder, TurnedEmbedder) else TurnedEmbedder()
-        assert self.manager.reembed(self.embedder) == len(self.expected.live)
+        with pytest.MonkeyPatch.context() as patch:
+            if not tidied:  # as if it was killed right after the switch
+                patch.setattr(reembedding, "tidy", lambda _database: None)
+            assert self.manager.reembed(self.embedder) == len(self.expected.live)
 
     @invariant()
     def contents_are_those_of_the_dictionary(self) -> None:
@@ -388,6 +396,14 @@ class ManagerMachine(RuleBasedStateMachine):
         found = self.manager._process.associations.around(sorted(self.expected.live))  # type: ignore[arg-type]
         links = {(a.memory_id, a.related_memory_id, a.relationship_type): a.strength for a in found}
         assert links == self.expected.links
+
+    @invariant()
+    def now_and_then_every_walk_and_search_is_right(self) -> None:
+        self.n_steps += 1
+        if self.n_steps % 5 == 0:
+            for place, known in enumerate(self.expected.live.copy().values()):
+                self.relate(place, 3, 0.0)
+                self.search(known.content, known.namespace, [known.memory_type], 3, 2)
 
     @invariant()
     def the_index_is_the_database(self) -> None:
