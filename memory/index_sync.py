@@ -121,7 +121,7 @@ class IndexSync(IndexFollower):
         """
         self.publish()
         content = self.replica.content
-        name = self._folder.save(content, self._identity)
+        name = self._folder.save(content, self.identity)
         older = self._folder.kept_before(name)
         prune_to = seq_of(older) if older else Seq(0)
         self._log.commit_snapshot(name=name, seq=content.applied_seq, prune_to=prune_to, epoch=self.epoch)

@@ -120,7 +120,7 @@ class LocalIndex:
         """
         with self._turn:
             if not self._holds_directory and self._lock.try_acquire():  # who held it is gone
-                self._holds_directory = True
+                self._holds_directory, self._identity = True, self._index.identity
                 self._index = self._open()
             self._catch_up()
             if not self._holds_directory:
@@ -191,7 +191,7 @@ class LocalIndex:
         log.warning("index_followed", reason=str(error), directory=str(self._directory))
         self._index = IndexFollower(
             database=self._database,
-            identity=self._identity,
+            identity=self._index.identity,
             content=self._index.replica.content,
             use_gpu=self._use_gpu,
         )
@@ -201,7 +201,7 @@ class LocalIndex:
         content = self._index.replica.content
         if content.applied_seq == self._saved_for_itself:
             return
-        name = self._folder.save(content, self._identity)
+        name = self._folder.save(content, self._index.identity)
         older = self._folder.kept_before(name)
         self._folder.prune(keep={name, older} if older else {name})
         self._saved_for_itself = content.applied_seq

@@ -12,9 +12,11 @@ from sqlalchemy import delete, update
 from memory.database import Database
 from memory.errors import Fenced, NotYetSearchable
 from memory.models import MemoryType
+from memory.reembedding import reembed
 from memory.schema import index_clock, index_events, memories
 from memory.store.event_log import EventLog
 from memory.store.memories import MemoryStore
+from tests.fakes import TwinEmbedder, WordEmbedder
 from tests.invariants import assert_index_equals_database
 from tests.making import caught_up, open_index, raw, request, searcher, store_all
 
@@ -225,3 +227,34 @@ def _damage(path: Path, kind: str) -> None:
             path.write_bytes(body[: len(body) // 2])
         case "remove":
             path.unlink()
+
+
+def test_an_index_that_slept_while_the_vectors_were_replaced_to_and_fro_is_made_anew(
+    database: Database, home: Path
+) -> None:
+    sync = open_index(database, home)
+    store_all(database, *(raw(f"letter {i}") for i in range(20)))
+    caught_up(sync)
+    for model in (TwinEmbedder(), WordEmbedder()):
+        reembed(database, model, on_progress=lambda _done, _left: None)
+    assert sync.identity != EventLog(database).identity()
+    caught_up(sync)
+    assert sync.identity == EventLog(database).identity()
+    assert_index_equals_database(sync)
+    again = open_index(database, home)
+    assert len(again.replica.content.index) == 20
+
+
+def test_a_damaged_vector_keeps_no_other_from_being_found_and_a_comparison_tells(
+    database: Database, home: Path
+) -> None:
+    sync = open_index(database, home)
+    ids = store_all(database, *(raw(f"letter {i}") for i in range(20)))
+    for memory_id, damaged in zip(ids[:3], (b"", b"\x00" * 128, b"\xff" * 128), strict=True):
+        with database.write() as connection:
+            connection.execute(update(memories).where(memories.c.id == memory_id).values(embedding=damaged))
+    caught_up(sync)
+    assert len(searcher(sync, database).search(request("letter", limit=20), wait_s=0)) == 17
+    assert sync.compare().n_missing == 3
+    sync.rebuild("to see that it can be")
+    assert sync.compare().n_missing == 3

@@ -29,6 +29,7 @@ from memory.store.vectors import iterate_vectors
 from tests.fakes import TwinEmbedder, WideEmbedder, WordEmbedder
 from tests.invariants import assert_events_contiguous
 from tests.making import raw, store_all
+from tests.waiting import wait_until
 
 N = 120
 SEARCHERS = 8
@@ -235,11 +236,11 @@ def test_whatever_runs_beside_it_all_vectors_are_always_of_the_one_serving_model
         _thread(_look, database_url, stop, errors=errors),
     ]
     stop.wait(FUZZ_S)
+    wait_until(lambda: errors or set(switches) == set(MODELS), timeout_s=60, why="each model served once")
     stop.set()
     for thread in threads:
         thread.join()
     assert errors == []
-    assert set(switches) == set(MODELS)
     reembed(database, TwinEmbedder(), on_progress=_quiet)
     reembed(database, WideEmbedder(), on_progress=_quiet)  # so that it is not the serving one already
     _assert_of_one_model(database, WideEmbedder.fingerprint)

@@ -22,7 +22,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from memory import embedding
-from memory.embedding import EmbeddingModel, locate
+from memory.embedding import DEFAULT_MODEL, EmbeddingModel, locate
 from memory.errors import InvalidMemory, SettingsError
 
 DIM = 384
@@ -356,3 +356,22 @@ def test_the_model_lies_where_it_was_asked_to(
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", on_the_cpu)
     EmbeddingModel(use_gpu=use_gpu)
     assert devices == [device]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda _model: None, id="nothing"),
+        pytest.param(lambda model: setattr(model, "max_seq_length", 16), id="its length"),
+        pytest.param(lambda model: setattr(model[1], "pooling_mode", "max"), id="its pooling"),
+    ],
+)
+def test_a_model_that_makes_other_vectors_of_the_same_weights_has_another_fingerprint(
+    change: Callable[[Any], None], model: EmbeddingModel, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    changed = sentence_transformers.SentenceTransformer(locate(DEFAULT_MODEL), device="cpu")
+    change(changed)
+    folder = tmp_path / DEFAULT_MODEL
+    changed.save(str(folder))
+    same = request.node.callspec.id == "nothing"
+    assert (EmbeddingModel(str(folder)).fingerprint == model.fingerprint) is same
