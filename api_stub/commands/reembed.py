@@ -41,6 +41,9 @@ def reembed(
     settings = database_settings()
     if model:
         settings = settings.model_copy(update={"embedding_model": model})
+    elif "embedding_model" not in settings.model_fields_set:
+        # The default could be taken for the model of a stack that was started with another one.
+        raise SettingsError("EMBEDDING_MODEL is not set: say which model is to serve, by it or by --model")
     with closing(Database(settings.database_url)) as database:
         if not database.exists():
             raise SettingsError(f"MEMORY_DB_URL = {database.shown_url}: there is no such file")
