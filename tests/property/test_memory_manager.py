@@ -29,7 +29,7 @@ from tests.fakes import WordEmbedder
 from tests.invariants import assert_events_contiguous, assert_one_row_a_key
 
 EXAMPLES = 500
-STEPS = 10
+STEPS = 8
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
 
 WORDS = ("tea", "coffee", "harbour", "boat", "letter", "garden", "snow", "piano")
@@ -400,7 +400,7 @@ class ManagerMachine(RuleBasedStateMachine):
     @invariant()
     def now_and_then_every_walk_and_search_is_right(self) -> None:
         self.n_steps += 1
-        if self.n_steps % 5 == 0:
+        if self.n_steps % STEPS == 0:
             for place, known in enumerate(self.expected.live.copy().values()):
                 self.relate(place, 3, 0.0)
                 self.search(known.content, known.namespace, [known.memory_type], 3, 2)
@@ -414,6 +414,7 @@ class ManagerMachine(RuleBasedStateMachine):
         assert_one_row_a_key(self.database)
 
 
+@pytest.mark.timeout(1200)
 def test_a_manager_does_what_a_dictionary_would(database: Database, database_url: str) -> None:
     machine = type("Machine", (ManagerMachine,), {"database": database, "url": database_url})
     case: Callable[..., None] = machine.TestCase
