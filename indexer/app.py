@@ -15,6 +15,7 @@ from indexer.tasks import register
 from memory.broker import QueueName, make_celery, run_worker
 from memory.database import Database
 from memory.embedding import EmbeddingModel
+from memory.errors import ModelMismatch
 from memory.faiss_index import set_threads
 from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
@@ -54,18 +55,12 @@ def run_indexer(settings: Settings) -> int:
     _take_lock(settings, heartbeat)
     set_threads(1)
     model = QueryModel(settings)
-    sync = IndexSync.open(
-        database=database,
-        folder=SnapshotFolder(settings.index_directory),
-        identity=_identity(database, model),
-        owner=f"{INDEXER}{socket.gethostname()}:{os.getpid()}",
-        use_gpu=settings.use_gpu,
-    )
+    sync = _open(settings, database, model)
     searcher = Searcher(
         replica=lambda: sync.replica,
         store=MemoryStore(database),
         associations=Associations(database),
-        embed_query=model.embed,
+        embed_query=lambda query: model.embed(query, of=sync.identity),
     )
     owner = IndexOwner(
         sync=sync,
@@ -74,6 +69,7 @@ def run_indexer(settings: Settings) -> int:
         settings=settings,
         heartbeat=heartbeat,
         check=lambda: model.check(database),
+        confirm=lambda: model.identity(database),
     )
     app = make_celery(settings)
     replies = Replies(settings.redis_database_url("results"))
@@ -99,9 +95,17 @@ class QueryModel:
         self._model: Future[EmbeddingModel] = executor.submit(_load, settings)
         executor.shutdown(wait=False)
 
-    def embed(self, query: str) -> npt.NDArray[np.float32]:
-        """Embed one text. Returns float32 (d,), length 1. Waits for the model to be loaded."""
-        vector: npt.NDArray[np.float32] = self._model.result().encode([query])[0]
+    def embed(self, query: str, *, of: Identity) -> npt.NDArray[np.float32]:
+        """Embed one text for an index of this identity. Returns float32 (d,), length 1. Waits for the model.
+
+        Raises:
+            ModelMismatch: the index holds another model's vectors: the nearest of them would be any.
+
+        """
+        model = self._model.result()
+        if model.fingerprint != of.model_fingerprint:
+            raise ModelMismatch(stored=of.model_fingerprint, configured=model.fingerprint)
+        vector: npt.NDArray[np.float32] = model.encode([query])[0]
         return vector
 
     def identity(self, database: Database) -> Identity:
@@ -129,8 +133,25 @@ def _load(settings: Settings) -> EmbeddingModel:
     return model
 
 
-def _identity(database: Database, model: QueryModel) -> Identity:
-    return EventLog(database).identity() or model.identity(database)
+def _open(settings: Settings, database: Database, model: QueryModel) -> IndexSync:
+    """Take over the index of the database's vectors, without waiting for the model where it is known already.
+
+    Raises:
+        ModelMismatch: the vectors were replaced by another model's than the configured one, just now.
+
+    """
+    identity = EventLog(database).identity() or model.identity(database)
+    while True:
+        try:
+            return IndexSync.open(
+                database=database,
+                folder=SnapshotFolder(settings.index_directory),
+                identity=identity,
+                owner=f"{INDEXER}{socket.gethostname()}:{os.getpid()}",
+                use_gpu=settings.use_gpu,
+            )
+        except ModelMismatch:
+            identity = model.identity(database)
 
 
 def _take_lock(settings: Settings, heartbeat: Heartbeat) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from memory.errors import Recoverable
+from memory.errors import ModelMismatch, Recoverable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,19 @@ T = TypeVar("T")
 
 
 class IndexOwner(threading.Thread):
-    """Changes the index, alone. If it cannot go on, the whole process ends and is started again."""
+    """Changes the index, alone. If it cannot go on, the whole process ends and is started again.
+
+    Args:
+        sync: the index.
+        stream: where a nudge is taken note of.
+        searcher: whose recalls are written down.
+        settings: how often what is done.
+        heartbeat: touched at each turn.
+        check: called at each turn; raises ModelMismatch where the configured model is known not to be the
+            database's.
+        confirm: the same, but finds out whether it is.
+
+    """
 
     def __init__(
         self,
@@ -39,7 +51,8 @@ class IndexOwner(threading.Thread):
         searcher: Searcher,
         settings: Settings,
         heartbeat: Heartbeat,
-        check: Callable[[], None],
+        check: Callable[[], object],
+        confirm: Callable[[], object],
     ) -> None:
         super().__init__(name="index-owner", daemon=True)
         self._sync = sync
@@ -48,6 +61,7 @@ class IndexOwner(threading.Thread):
         self._settings = settings
         self._heartbeat = heartbeat
         self._check = check
+        self._confirm = confirm
         self._wake = threading.Event()
         self._wake.set()  # there may be events already
         self._stopping = threading.Event()
@@ -77,10 +91,11 @@ class IndexOwner(threading.Thread):
         try:
             while not self._stopping.is_set():
                 self._turn()
-            if self._sync.n_unsaved:
-                self._sync.save_snapshot()
-        except Recoverable as error:
-            log.warning("last_snapshot_not_saved", reason=str(error))
+            self._save_last()
+        except ModelMismatch as error:
+            # All memories were embedded anew, with another model. A start with the old one is refused.
+            log.critical("model_replaced", reason=str(error))
+            os._exit(os.EX_CONFIG)
         except BaseException:
             # Without its owner the index would stand still unseen. A restart rebuilds what is needed.
             log.exception("index_owner_failed")
@@ -103,6 +118,10 @@ class IndexOwner(threading.Thread):
             self._searcher.note_recalls()
         except Recoverable as error:
             log.warning("index_turn_interrupted", reason=str(error))
+        except ModelMismatch as error:
+            self._confirm()  # raises it too, unless the configured model is the new one
+            log.critical("index_outdated", reason=str(error))
+            os._exit(os.EX_TEMPFAIL)  # start again: with an index of the new model's vectors
 
     def _apply_all(self) -> None:
         n_applied = 0
@@ -121,6 +140,13 @@ class IndexOwner(threading.Thread):
             return
         self._last_snapshot = time.monotonic()  # one that fails is tried again when the next one is due
         self._sync.save_snapshot()
+
+    def _save_last(self) -> None:
+        try:
+            if self._sync.n_unsaved:
+                self._sync.save_snapshot()
+        except Recoverable as error:
+            log.warning("last_snapshot_not_saved", reason=str(error))
 
     def _show_life(self) -> None:
         """Say in the database that its index has an owner, so that no library takes it over."""

@@ -21,6 +21,9 @@ class Supervisor:
     `on_stage_ready(index)` runs after each stage, counted from 0, the last one included. `run` is the whole
     life of a stack in one call; `start`, `poll` and `stop` are its parts, for a stack inside another program.
     Call all of them from one thread: the kernel ends the children when the thread that started them ends.
+
+    A child that dies is started again, unless it ends with EX_CONFIG, by which it says that this cannot help:
+    then ChildNeverReady, which quotes the last line of its log, ends the whole stack.
     """
 
     def __init__(
@@ -65,7 +68,8 @@ class Supervisor:
     def start(self) -> bool:
         """Start every stage; all are stopped again on an error. Returns False when a signal asked to stop.
 
-        Raises ChildNeverReady when a child died five times in a row before it was ever ready.
+        Raises ChildNeverReady when a child died five times in a row before it was ever ready, or ended with
+        EX_CONFIG.
         """
         try:
             for index in range(len(self._stages)):
@@ -80,7 +84,10 @@ class Supervisor:
         return not self._signals
 
     def poll(self) -> None:
-        """Take one turn of watching: see what died, restart what is due. Call it some times a second."""
+        """Take one turn of watching: see what died, restart what is due. Call it some times a second.
+
+        Raises ChildNeverReady when a child ended with EX_CONFIG.
+        """
         for child in self._started():
             child.turn()
 

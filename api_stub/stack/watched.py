@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -64,12 +65,17 @@ class WatchedChild:
         )
 
     def turn(self) -> None:
-        """Start it, see that it died, or see that it got ready. Raises ChildNeverReady."""
+        """Start it, see that it died, or see that it got ready.
+
+        Raises:
+            ChildNeverReady: it died five times in a row before it was ever ready, or it ended with EX_CONFIG.
+
+        """
         if self._process is None:
             if self._clock() >= self._start_again_at_s:
                 self._start()
         elif (status := exit_status(self._process)) is not None:
-            self._died(f"died ({_in_words(status)})")
+            self._ended(status)
         elif not self.ready:
             self._look_if_ready(self._process)
 
@@ -113,6 +119,18 @@ class WatchedChild:
         elif lived_s > self.spec.start_timeout_s:
             kill(process)
             self._died(f"was not ready in {self.spec.start_timeout_s:g} s")
+
+    def _ended(self, status: int) -> None:
+        if status != os.EX_CONFIG:
+            self._died(f"died ({_in_words(status)})")
+            return
+        self._process = None
+        self.ready = False
+        last_line = last_lines(self.spec.log_path, n_lines=1)
+        raise ChildNeverReady(
+            f"{self.spec.name} cannot go on, nor would starting it again help ({_in_words(status)});"
+            f" the end of {self.spec.log_path}:\n{last_line}"
+        )
 
     def _died(self, what: str) -> None:
         self._n_failed_in_a_row += not self.ready

@@ -124,6 +124,48 @@ def test_a_child_that_can_never_start_fails_the_run_with_the_end_of_its_log(home
     assert [child.pid for child in supervisor.children()] == [None, None]
 
 
+_ENDS_WHEN_TOLD = """
+import pathlib, sys
+pathlib.Path("child").touch()
+print(pathlib.Path("end").read_text())
+print("the reason why", flush=True)
+sys.exit({code})
+"""
+
+
+def test_a_child_that_says_that_a_restart_cannot_help_ends_the_run_with_its_last_words(home: Path) -> None:
+    os.mkfifo(home / "end")
+    child = python_child("child", _ENDS_WHEN_TOLD.format(code=os.EX_CONFIG), home=home)
+    said: list[str] = []
+    supervisor = Supervisor(stages=[[_obedient("server", home=home)], [child]], say=said.append)
+    with pytest.raises(ChildNeverReady, match=r"child cannot go on.*exit code 78") as ended:
+        supervisor.run(on_ready=lambda: _tell(home))
+    assert str(ended.value).endswith("child.log:\nthe reason why")
+    assert said == []
+    assert (home / "child.log").read_text() == "now\nthe reason why\n"
+    assert (home / "order").read_text() == "server "
+    assert [child.pid for child in supervisor.children()] == [None, None]
+
+
+def test_a_child_that_says_so_at_its_start_is_not_started_again(home: Path) -> None:
+    source = f'print("x")\nraise SystemExit({os.EX_CONFIG})'
+    supervisor = Supervisor(stages=[[python_child("hopeless", source, home=home)]], say=print)
+    with pytest.raises(ChildNeverReady, match=r"(?s)hopeless cannot go on.*hopeless\.log:\nx$"):
+        supervisor.run(on_ready=_fail)
+    assert (home / "hopeless.log").read_text() == "x\n"
+
+
+def test_a_child_that_asks_to_be_started_again_is(home: Path) -> None:
+    os.mkfifo(home / "end")
+    child = python_child("child", _ENDS_WHEN_TOLD.format(code=os.EX_TEMPFAIL), home=home)
+    said: list[str] = []
+    with _started(Supervisor(stages=[[child]], say=said.append)) as supervisor:
+        for n_restarts in (1, 2):
+            _tell(home)
+            wait_for_restart(supervisor, n_restarts=n_restarts)
+    assert said == [f"child died (exit code 75), restarting in {pause} s" for pause in ("0.25", "0.5")]
+
+
 def test_a_program_that_is_not_there_is_named(home: Path) -> None:
     spec = ChildSpec(name="ghost", argv=("/no/such/program",), log_path=home / "ghost.log")
     minutes_s = itertools.count(step=60.0)
@@ -300,6 +342,11 @@ def _obedient(name: str, *, home: Path) -> ChildSpec:
 def _kill_only_child(supervisor: Supervisor) -> None:
     [child] = supervisor.children()
     os.kill(child.pid or 0, signal.SIGKILL)
+
+
+def _tell(home: Path) -> None:
+    """Let the child end that `_ENDS_WHEN_TOLD` describes."""
+    (home / "end").write_text("now")
 
 
 def _fail() -> None:
