@@ -5,7 +5,7 @@ MemorySystemError
 ├── InvalidMemory           permanent: the producer is told, a queued one becomes a dead letter
 ├── NotFound                no live memory has this id or uid
 ├── NotYetSearchable        the write asked for is not searchable yet; ask again
-├── SearchUnavailable       nobody answered the query in time
+├── SearchUnavailable       nobody answered the query in time, or it cannot be answered
 ├── Recoverable             retry later with backoff; nothing is lost meanwhile
 │   ├── QueueFull           the ingest stream is at its bound
 │   ├── ServerAway          Redis or the database cannot be reached
@@ -15,7 +15,7 @@ MemorySystemError
 ├── IndexInUse              only the owner of the index may save it, and that is another process
 ├── ModelMismatch           stored vectors come from another model
 ├── CleanupBraked           a cleanup would remove suspiciously much
-├── ChildNeverReady         a process of the local stack dies again and again before it is ready
+├── ChildNeverReady         a process of the local stack cannot get ready, or says that it cannot go on
 ├── NoStack                 no running stack was found
 └── ManagerClosed           a call on a MemoryManager that was closed
 """
@@ -57,7 +57,7 @@ class NotYetSearchable(MemorySystemError):
 
 
 class SearchUnavailable(MemorySystemError):
-    """Nobody answered the query in time: the indexer is down, starting or overloaded."""
+    """Nobody answered the query in time, or the indexer cannot: it is down, starting, or of another model."""
 
 
 class Recoverable(MemorySystemError):
@@ -107,7 +107,7 @@ class CleanupBraked(MemorySystemError):
 
 
 class ChildNeverReady(MemorySystemError):
-    """A process of the local stack died again and again before it was ever ready. Quotes its log's end."""
+    """A process of the local stack cannot get ready, or says that it cannot go on. Quotes its log's end."""
 
 
 class NoStack(MemorySystemError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,9 +27,13 @@ from workers.embed import Drain
 from workers.maintenance import Maintenance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memory.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_NAME_IS_FREE_WITHIN_S = 15
 
 
 def run_embed_worker(settings: Settings, *, name: str) -> int:
@@ -41,10 +46,7 @@ def run_embed_worker(settings: Settings, *, name: str) -> int:
 
     """
     configure_logging(level=settings.log_level, process=name)
-    lock = FileLock(settings.home / "locks" / name)
-    if not lock.try_acquire():
-        message = f"--name = {name!r}: must be a name that no running worker has"
-        raise SettingsError(message)
+    FileLock(settings.home / "locks" / name).acquire(on_wait=_refuse_later(name))
     heartbeat = Heartbeat(settings.home, name)
     app = compose(settings, name=name, heartbeat=heartbeat)
     return run_worker(
@@ -108,6 +110,17 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
     app.task(maintenance.tick, name=TaskName.MAINTAIN.value)
     log.info("worker_composed", model=model.fingerprint)
     return app
+
+
+def _refuse_later(name: str) -> Callable[[], None]:
+    """Bear for a moment that the name is taken: its last bearer may be dying."""
+    deadline = time.monotonic() + _NAME_IS_FREE_WITHIN_S
+
+    def on_wait() -> None:
+        if time.monotonic() > deadline:
+            raise SettingsError(f"--name = {name!r}: must be a name that no running worker has")
+
+    return on_wait
 
 
 def _should_stop() -> bool:
