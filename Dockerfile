@@ -28,7 +28,8 @@ FROM python:3.12-slim
 RUN groupadd --gid 10001 memory \
     && useradd --uid 10001 --gid memory --home-dir /var/lib/memory --no-create-home --shell /usr/sbin/nologin memory \
     # A new volume takes the owner and the mode of the directory it is mounted on.
-    && install --directory --owner memory --group memory --mode 0700 /var/lib/memory /var/lib/memory/index
+    && install --directory --owner memory --group memory --mode 0700 /var/lib/memory /var/lib/memory/index \
+        /var/lib/memory/models
 
 COPY --from=build /opt/everkept /opt/everkept
 

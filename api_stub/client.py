@@ -6,13 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from api_stub.home import connected_settings
-from api_stub.status import Status, read_status
 from ingest.producer import Draft, Enqueued, Producer
 from memory.broker import Nudger, TaskName, ask, make_celery
 from memory.cleanup import CleanupPolicy, CleanupReport, clean_up
 from memory.database import Database
+from memory.erasure import Erasure, ErasureReceipt
 from memory.errors import NotYetSearchable, SearchUnavailable
-from memory.messages import DEFAULT_NAMESPACE, raw_memory
+from memory.index_traces import IndexTraces
+from memory.logs import log_as_a_library
+from memory.messages import DEFAULT_NAMESPACE, raw_memory, raw_of
 from memory.models import (
     Memory,
     MemoryId,
@@ -25,10 +27,17 @@ from memory.models import (
     Seq,
 )
 from memory.replies import Replies
+from memory.revision import Revision
+from memory.selector import selector
+from memory.status import Status, read_status
 from memory.store.dead_letters import DeadLetter, DeadLetters
 from memory.store.memories import MemoryStore
+from memory.store.pending import PendingRows
 from memory.stream import IngestStream
+from memory.stream_watch import StreamWatch
 from memory.validation import (
+    MAX_CONTEXT,
+    MAX_HIT_CONTEXT,
     MAX_LIMIT,
     check_limit,
     check_name,
@@ -37,6 +46,7 @@ from memory.validation import (
     check_types,
     check_whole,
 )
+from memory.verdict import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +54,7 @@ if TYPE_CHECKING:
 
     from memory.settings import Settings
 
-_FIRST_LOOK_S = 0.01
+_FIRST_LOOK_S = 0.003
 _SLOWEST_LOOK_S = 0.25
 _LONGEST_WAIT_IN_INDEXER_S = 2.0
 
@@ -57,6 +67,7 @@ class MemoryClient:
     """
 
     def __init__(self, settings: Settings) -> None:
+        log_as_a_library()
         self._settings = settings
         self._database = Database(settings.database_url)
         self._store = MemoryStore(self._database)
@@ -66,11 +77,18 @@ class MemoryClient:
             max_waiting=settings.max_waiting,
             fsync=settings.durability == "fsync",
         )
+        self._watch = StreamWatch(settings.redis_database_url("ingest"))
         self._replies = Replies(settings.redis_database_url("results"))
         self._app = make_celery(settings)
         self._nudger = Nudger(self._app, self._stream)
         self.producer = Producer(
-            stream=self._stream, nudger=self._nudger, max_content_bytes=settings.max_content_bytes
+            stream=self._stream,
+            nudger=self._nudger,
+            max_content_bytes=settings.max_content_bytes,
+            rows=PendingRows(self._database) if settings.durability == "db" else None,
+        )
+        self._revision = Revision(
+            store=self._store, embedder=None, max_content_bytes=settings.max_content_bytes
         )
 
     @classmethod
@@ -94,7 +112,9 @@ class MemoryClient:
 
     def close(self) -> None:
         """Close every connection."""
+        self._nudger.close()
         self._stream.close()
+        self._watch.close()
         self._replies.close()
         self._app.close()
         self._database.close()
@@ -172,20 +192,27 @@ class MemoryClient:
         """Return how far each of these memories has come, in their order, without waiting."""
         keys = [(r.namespace, r.uid) for r in receipts]
         rows = self._store.progress(keys)
-        reasons = self._dead_letters.reasons(key for key in keys if key not in rows)
+        reasons = self._dead_letters.reasons(k for k in keys if k not in rows or rows[k].failed)
         found: list[Outcome] = []
         for receipt, key in zip(receipts, keys, strict=True):
-            if row := rows.get(key):
+            row = rows.get(key)
+            if row and not (row.failed and key in reasons):
                 state = MemoryState.SEARCHABLE if row.searchable else MemoryState.STORED
                 state = MemoryState.DELETED if row.deleted else state
                 found.append(Outcome(receipt=receipt, state=state, id=row.memory_id, seq=row.seq))
             elif key in reasons:
-                found.append(Outcome(receipt=receipt, state=MemoryState.DEAD, reason=reasons[key]))
+                dead = Outcome(
+                    receipt=receipt,
+                    state=MemoryState.DEAD,
+                    id=row.memory_id if row else None,
+                    reason=reasons[key],
+                )
+                found.append(dead)
             else:
                 found.append(Outcome(receipt=receipt, state=MemoryState.ACCEPTED))
         return found
 
-    def search(
+    def search(  # noqa: PLR0913 (what a search may be told)
         self,
         query: str,
         *,
@@ -195,6 +222,7 @@ class MemoryClient:
         min_score: float = -1.0,
         min_seq: int | None = None,
         expand: int = 0,
+        context: int = 0,
         timeout_s: float | None = None,
     ) -> list[SearchHit]:
         """Return the `limit` nearest live memories of a namespace, best first.
@@ -207,6 +235,7 @@ class MemoryClient:
             min_score: none below it; the score is the cosine, -1..1, higher is nearer.
             min_seq: the write that must be seen (of an `Outcome`, or returned by `delete`).
             expand: up to so many memories associated with a hit come along behind the hits, with `relation`.
+            context: so many messages before and after each hit in its conversation come with it; 0..10.
             timeout_s: how long to wait; MEMORY_SEARCH_TIMEOUT_S where absent.
 
         Raises:
@@ -223,6 +252,7 @@ class MemoryClient:
             min_score=check_number("min_score", min_score, low=-1, high=1),
             min_seq=None if min_seq is None else Seq(min_seq),
             expand=check_whole("expand", expand, low=0, high=MAX_LIMIT),
+            context=check_whole("context", context, low=0, high=MAX_HIT_CONTEXT),
         )
         return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
 
@@ -243,6 +273,62 @@ class MemoryClient:
 
         """
         return self._store.get_by_uid(uid, namespace=namespace)
+
+    def context(self, memory_id: int, *, before: int = 2, after: int = 2) -> list[Memory]:
+        """Return a stored memory with its neighbours in its conversation, in their order.
+
+        A conversation is what has the same namespace and source, and `position` in its metadata, as every
+        imported message has; a memory without a position has no neighbours.
+
+        Args:
+            memory_id: of a live memory.
+            before: at most so many that come before it, 0..100.
+            after: at most so many that come after it, 0..100.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+            InvalidMemory: `before` or `after` is not allowed.
+
+        """
+        before = check_whole("before", before, low=0, high=MAX_CONTEXT)
+        after = check_whole("after", after, low=0, high=MAX_CONTEXT)
+        return self._store.context(MemoryId(memory_id), before=before, after=after)
+
+    def update(
+        self,
+        memory_id: int,
+        *,
+        content: str | None = None,
+        memory_type: MemoryType | str | None = None,
+        source: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Change what is given of a stored memory, leave the rest; its id, uid and dates stay.
+
+        The change is stored when this returns. A new content is embedded behind it: no search finds the
+        memory, by its old content or the new one, until `wait` says that it is searchable.
+
+        Args:
+            memory_id: of a live memory.
+            content: its new text.
+            memory_type: its new type.
+            source: its new source.
+            metadata: merged into what is there as by RFC 7396: given keys are set, `None` removes one.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+            InvalidMemory: names the field, its value and what is allowed. Nothing was changed.
+            ServerAway: the database cannot be reached. Nothing was changed, or all of it.
+
+        """
+        revised = self._revision.revise(
+            MemoryId(memory_id), content=content, memory_type=memory_type, source=source, metadata=metadata
+        )
+        raw = raw_of(revised)
+        if content is not None:
+            self.producer.push_stored([raw], lane="fast")
+        self._nudger.nudge("index")
+        return raw.receipt
 
     def delete(self, memory_id: int) -> Seq:
         """Delete a memory: no search returns it from now on, and it never comes back under its uid.
@@ -269,28 +355,80 @@ class MemoryClient:
             self._nudger.nudge("index")
         return report
 
+    def erase(
+        self,
+        *,
+        namespace: str | None = None,
+        source: str | None = None,
+        ids: Iterable[int] | None = None,
+        dry_run: bool = True,
+        timeout_s: float = 600,
+    ) -> ErasureReceipt:
+        """Erase memories wherever they are, look again, and say what was found; or with `dry_run` count them.
+
+        Killed at any point, the same call again does the rest. What is enqueued after the call is not erased.
+
+        Args:
+            namespace: all of it, or with `source` what it holds from there.
+            source: all that came from there, exactly.
+            ids: these, without a namespace and a source.
+            dry_run: erase nothing.
+            timeout_s: how long to wait for the indexer, which writes its snapshots anew.
+
+        Raises:
+            InvalidMemory: nothing was chosen, or both ways at once.
+            SearchUnavailable: the indexer gave no answer in time. Call again.
+            ServerAway: Redis or the database cannot be reached. Call again.
+
+        """
+        chosen = selector(namespace=namespace, source=source, ids=ids)
+        erasure = Erasure(
+            database=self._database,
+            stream=self._stream,
+            replies=self._replies,
+            ask_indexer=lambda: self._let_go(timeout_s=timeout_s),
+            search=lambda request: self._search(request, timeout_s=self._settings.search_timeout_s),
+        )
+        return erasure.count(chosen) if dry_run else erasure.erase(chosen)
+
     def status(self) -> Status:
-        """Return the counts by state and what lags."""
-        return read_status(self._database, self._stream)
+        """Return the counts by state, what lags, and the verdict: whether somebody must look."""
+        return read_status(self._database, self._watch, limits=Limits.of(self._settings))
 
-    def verify(self, *, timeout_s: float = 600) -> dict[str, Any]:
-        """Let the indexer compare its index with the database: every id, and sampled vectors.
+    def verify(self, *, repair: bool = False, timeout_s: float = 600) -> dict[str, Any]:
+        """Let the indexer audit its index, the snapshots, the rows, the events and the streams.
 
-        Returns a mapping with `equal`, `n_missing`, `n_extra`, `n_different` and `examples`.
+        Args:
+            repair: mend what is found. What is replaced is kept in the index's quarantine.
+            timeout_s: how long to wait for the answer. The audit goes on without anybody waiting.
+
+        Returns:
+            A mapping with `clean` and `findings`; of index and database with `equal`, `n_missing`,
+            `n_extra`, `n_different` and `examples`; and after a repair with `repair`.
 
         Raises:
             SearchUnavailable: the indexer gave no answer in time.
 
         """
-        answer = ask(self._app, self._replies, TaskName.COMPARE, timeout_s=timeout_s)
+        task = TaskName.REPAIR if repair else TaskName.COMPARE
+        answer = ask(self._app, self._replies, task, timeout_s=timeout_s)
         if not answer["ok"]:
             raise SearchUnavailable(answer["message"])
-        comparison: dict[str, Any] = answer["comparison"]
-        return comparison
+        audit: dict[str, Any] = answer["audit"]
+        return audit
 
     def dead_letters(self, *, limit: int = 100, ids: Sequence[int] | None = None) -> list[DeadLetter]:
         """Return dead letters, oldest first; only those of `ids` if given."""
         return self._dead_letters.list(limit=limit, ids=ids)
+
+    def dead_letter(self, letter_id: int) -> DeadLetter:
+        """Return one dead letter, with its bytes and its reason.
+
+        Raises:
+            NotFound: there is none with this id.
+
+        """
+        return self._dead_letters.get(letter_id)
 
     def retry_dead_letters(self, ids: Sequence[int] | None = None) -> int:
         """Put dead letters back on the stream, all of them for `None`; return how many.
@@ -300,15 +438,18 @@ class MemoryClient:
         n_retried = 0
         while letters := self._dead_letters.list(limit=500, ids=ids):
             self._stream.push([letter.body for letter in letters], lane="bulk")
-            n_retried += self._dead_letters.remove([letter.id for letter in letters])
+            n_retried += self._dead_letters.release([letter.id for letter in letters])
             self._nudger.nudge("embed")
             if ids is None and len(letters) < 500:
                 break  # what comes back as a dead letter at once is not retried again
         return n_retried
 
     def purge_dead_letters(self, ids: Sequence[int] | None = None) -> int:
-        """Forget dead letters, all of them for `None`; return how many."""
-        return self._dead_letters.remove(ids)
+        """Forget dead letters, all of them for `None`; return how many.
+
+        A stored memory whose new content could not be embedded is deleted with its letter.
+        """
+        return self._dead_letters.purge(ids)
 
     def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:
         deadline = time.monotonic() + timeout_s
@@ -322,6 +463,12 @@ class MemoryClient:
                 return [settled[i] for i in range(len(receipts))]
             time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
             pause_s = min(pause_s * 1.5, _SLOWEST_LOOK_S)
+
+    def _let_go(self, *, timeout_s: float) -> IndexTraces:
+        answer = ask(self._app, self._replies, TaskName.ERASED, timeout_s=timeout_s)
+        if not answer["ok"]:
+            raise SearchUnavailable(answer["message"])
+        return IndexTraces.from_json(answer["traces"])
 
     def _search(self, request: SearchRequest, *, timeout_s: float) -> list[SearchHit]:
         deadline = time.monotonic() + timeout_s

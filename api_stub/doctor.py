@@ -107,6 +107,7 @@ def _redis(settings: Settings) -> str:
 def _pipeline(settings: Settings) -> str:
     with MemoryClient(settings) as client:
         status = client.status()
-    return (
-        f"{status.searchable} of {status.accepted} accepted memories searchable, {status.dead} dead letters"
-    )
+    said = f"{status.verdict.state}: {status.verdict.reason}"
+    if status.verdict.needs_a_look:
+        raise OSError(said)
+    return f"{said}; {status.searchable} of {status.accepted} accepted memories searchable"

@@ -8,54 +8,40 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import statistics
 import tempfile
-import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import faiss
 
-from memory.faiss_index import FAISSIndex
+from benchmarks.null_embedder import DIM, NullEmbedder
+from benchmarks.rig.command import Report, command, execute, positive
+from benchmarks.rig.figures import in_ms, rounded, timed
+from benchmarks.rig.waiting import Progress
 from memory.memory_manager import MemoryManager
 
-DIM = 384
 AT_ONCE = 10_000
 RARE_EVERY = 1000
-
-
-class NullEmbedder:
-    """A direction of its own for each text. Returns float32 (n, 384), rows of length 1."""
-
-    fingerprint = "null@1/384d/float32/unit"
-    embedding_dim = DIM
-
-    def encode(self, texts: Sequence[str]) -> Any:
-        rows = np.empty((len(texts), DIM), dtype=np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            row[:] = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(DIM)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+_K = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--memories", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--singles", type=int, default=100, help="single adds, and searches")
+    parser = command(__doc__)
+    parser.add_argument("--memories", type=positive, default=100_000)
+    parser.add_argument("--singles", type=positive, default=100, help="single adds, and searches")
     parser.add_argument("--postgres", action="store_true", help="a Postgres of its own instead of SQLite")
     arguments = parser.parse_args()
+    execute("library", arguments, lambda report: _run(report, arguments))
+
+
+def _run(report: Report, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="memory-benchmark-") as name:
         home = Path(name)
         home.chmod(0o711)
         with _database(home, postgres=arguments.postgres) as url:
-            for figure, value in _measure(url, home / "index", arguments).items():
-                print(f"{figure:>44}  {value}")
+            _measure(report, url, home / "index", arguments)
 
 
 @contextlib.contextmanager
@@ -69,40 +55,50 @@ def _database(home: Path, *, postgres: bool) -> Iterator[str]:
         yield server.new_database()
 
 
-def _measure(url: str, index: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _measure(report: Report, url: str, index: Path, arguments: argparse.Namespace) -> None:
     n = arguments.memories
     with MemoryManager(url, NullEmbedder(), index) as manager:
-        filled_s, _ = _timed(lambda: _fill(manager, n))
+        filled_s, _ = timed(lambda: _fill(manager, n))
     opens = [
-        _timed(lambda: MemoryManager(url, NullEmbedder(), index).close())[0] for _ in range(arguments.rounds)
+        timed(lambda: MemoryManager(url, NullEmbedder(), index).close())[0] for _ in range(arguments.rounds)
     ]
     shutil.rmtree(index)
-    rebuilt_s, _ = _timed(lambda: MemoryManager(url, NullEmbedder(), index).close())
-    with MemoryManager(url, NullEmbedder(), index) as manager:
-        texts = [f"question {i}" for i in range(arguments.singles)]
-        wide = [_timed(lambda t=t: manager.search_memories(t))[0] for t in texts]  # type: ignore[misc]
-        rare = [_timed(lambda t=t: manager.search_memories(t, "preference"))[0] for t in texts]  # type: ignore[misc]
-        flat = [_timed(lambda t=t: _flat_search(manager, t))[0] for t in texts]  # type: ignore[misc]
-        adds = [_timed(lambda t=t: manager.add_memory(t, "episodic"))[0] for t in texts]  # type: ignore[misc]
-        equal = manager.verify().equal
-    return {
-        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+    rebuilt_s, _ = timed(lambda: MemoryManager(url, NullEmbedder(), index).close())
+    report.figures |= {
         "database": url.split(":", 1)[0],
         "memories": n,
-        "add_memories, memories/s": round(n / filled_s),
-        "open and close from a snapshot, median s": round(statistics.median(opens), 2),
-        "open and close, index made from the rows, s": round(rebuilt_s, 2),
-        "add_memory p50 ms": _ms(adds),
-        "search p50 ms": _ms(wide),
-        "search filtered to 0.1 %, p50 ms": _ms(rare),
-        "floor: FAISS flat search alone, p50 ms": _ms(flat),
-        "index = database afterwards": equal,
+        "add_memories, memories/s": rounded(n / filled_s),
+        "open and close from a snapshot, median s": rounded(statistics.median(opens)),
+        "open and close, index made from the rows, s": rounded(rebuilt_s),
+    }
+    with MemoryManager(url, NullEmbedder(), index) as manager:
+        _measure_singles(report, manager, _flat(n), [f"question {i}" for i in range(arguments.singles)])
+        equal = manager.verify().equal
+    report.require(equal, "index and database differ")
+    report.figures["index = database afterwards"] = equal
+
+
+def _measure_singles(report: Report, manager: MemoryManager, bare: faiss.Index, texts: list[str]) -> None:
+    """Each text in turn: a search, a filtered one, the floor of both, an add."""
+    wide, rare, flat, adds, embedder = [], [], [], [], NullEmbedder()
+    for text in texts:
+        wide.append(timed(lambda t=text: manager.search_memories(t))[0])
+        rare.append(timed(lambda t=text: manager.search_memories(t, "preference"))[0])
+        flat.append(timed(lambda t=text: bare.search(embedder.encode([t]), _K))[0])
+        adds.append(timed(lambda t=text: manager.add_memory(t, "episodic"))[0])
+    report.figures |= {
+        "add_memory": in_ms(adds),
+        "search_memories": in_ms(wide),
+        "search_memories, filtered to 0.1 %": in_ms(rare),
+        "baseline: FAISS flat search alone": in_ms(flat),
     }
 
 
 def _fill(manager: MemoryManager, n: int) -> None:
+    progress = Progress("added", total=n)
     for start in range(0, n, AT_ONCE):
         manager.add_memories(_draft(i) for i in range(start, min(n, start + AT_ONCE)))
+        progress.at(start)
 
 
 def _draft(i: int) -> dict[str, str]:
@@ -110,19 +106,13 @@ def _draft(i: int) -> dict[str, str]:
     return {"content": f"note {i}", "memory_type": kind}
 
 
-def _flat_search(manager: MemoryManager, text: str) -> None:
-    index: FAISSIndex = manager._process.index._index.replica.content.index  # noqa: SLF001 (the floor)
-    index.search(NullEmbedder().encode([text])[0], k=15, min_score=-1.0)
-
-
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
-
-
-def _ms(seconds: list[float]) -> float:
-    return round(1000 * statistics.median(seconds), 1)
+def _flat(n: int) -> faiss.Index:
+    """Return a bare index of the same vectors."""
+    index = faiss.IndexFlatIP(DIM)
+    for start in range(0, n, AT_ONCE):
+        drafts = [_draft(i) for i in range(start, min(n, start + AT_ONCE))]
+        index.add(NullEmbedder().encode([draft["content"] for draft in drafts]))
+    return index
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from memory.heartbeat import Heartbeat
 from memory.process import run_process
 from memory.settings import Settings
 
@@ -18,8 +17,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--health", action="store_true", help="exit 0 if the indexer makes progress, else 1")
     arguments = parser.parse_args(argv)
     if arguments.health:
-        return run_process(NAME, lambda settings: 0 if Heartbeat(settings.home, NAME).is_fresh() else 1)
+        return run_process(NAME, lambda settings: 0 if _is_healthy(settings) else 1)
     return run_process(NAME, _index)
+
+
+def _is_healthy(settings: Settings) -> bool:
+    from memory.health import is_healthy  # noqa: PLC0415 (only this needs the database)
+
+    return is_healthy(settings, name=NAME, part="index")
 
 
 def _index(settings: Settings) -> int:

@@ -10,26 +10,35 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from celery import signals
 
+from indexer.allocator import exempt_from_collection, return_large_blocks
+from indexer.audits import Audits
 from indexer.owner import IndexOwner
+from indexer.query_vectors import QueryVectors
 from indexer.tasks import register
+from memory.audit import Auditor
 from memory.broker import QueueName, make_celery, run_worker
 from memory.database import Database
+from memory.embedder import Embedder
 from memory.embedding import EmbeddingModel
 from memory.errors import ModelMismatch
-from memory.faiss_index import set_threads
 from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.index_sync import INDEXER, IndexSync
 from memory.logs import configure_logging
+from memory.repair import Repairer
 from memory.replies import Replies
 from memory.search import Searcher
 from memory.snapshot import SnapshotFolder
 from memory.store.associations import Associations
 from memory.store.event_log import EventLog
+from memory.store.jobs import Jobs
 from memory.store.memories import MemoryStore
 from memory.stream import IngestStream
+from memory.stream_watch import StreamWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -41,20 +50,33 @@ log = structlog.get_logger(__name__)
 NAME = "indexer"
 SEARCH_THREADS = 4
 _STOP_TIMEOUT_S = 8
+_WARM_UP_WORDS = (1, 3, 6, 10, 16, 32, 100)
 
 
-def run_indexer(settings: Settings) -> int:
+def load_model(settings: Settings) -> Embedder:
+    """Load the model that the settings name, for one query at a time."""
+    return EmbeddingModel(
+        settings.embedding_model,
+        use_gpu=settings.use_gpu,
+        n_threads=1,
+        engine=settings.embedding_engine,
+        precision=settings.embedding_precision,
+        cache=settings.model_cache,
+    )
+
+
+def run_indexer(settings: Settings, *, load: Callable[[Settings], Embedder] = load_model) -> int:
     """Own the index and answer searches until SIGTERM; return the exit code.
 
-    Waits first while another process owns the index.
+    Waits first while another process owns the index. `load` makes the model for queries.
     """
     configure_logging(level=settings.log_level, process=NAME)
     heartbeat = Heartbeat(settings.home, NAME)
     database = Database(settings.database_url)
     database.upgrade()
     _take_lock(settings, heartbeat)
-    set_threads(1)
-    model = QueryModel(settings)
+    return_large_blocks()
+    model = QueryModel(lambda: load(settings))
     sync = _open(settings, database, model)
     searcher = Searcher(
         replica=lambda: sync.replica,
@@ -62,6 +84,7 @@ def run_indexer(settings: Settings) -> int:
         associations=Associations(database),
         embed_query=lambda query: model.embed(query, of=sync.identity),
     )
+    audits = _audits(settings, database, sync)
     owner = IndexOwner(
         sync=sync,
         stream=IngestStream(settings.redis_database_url("ingest")),
@@ -70,10 +93,11 @@ def run_indexer(settings: Settings) -> int:
         heartbeat=heartbeat,
         check=lambda: model.check(database),
         confirm=lambda: model.identity(database),
+        audit=audits.run_when_due,
     )
     app = make_celery(settings)
     replies = Replies(settings.redis_database_url("results"))
-    register(app, owner=owner, sync=sync, searcher=searcher, replies=replies)
+    register(app, owner=owner, sync=sync, audits=audits, searcher=searcher, replies=replies)
     _start_with_worker(owner)
     return run_worker(
         app,
@@ -86,13 +110,31 @@ def run_indexer(settings: Settings) -> int:
     )
 
 
-class QueryModel:
-    """The model for queries, loaded beside everything else: it takes seconds, the index does not."""
+def _audits(settings: Settings, database: Database, sync: IndexSync) -> Audits:
+    folder = SnapshotFolder(settings.index_directory)
+    watch = StreamWatch(settings.redis_database_url("ingest"))
+    auditor = Auditor(index=sync, database=database, folder=folder, watch=watch, settings=settings)
+    repairer = Repairer(sync=sync, database=database, folder=folder, auditor=auditor)
+    return Audits(
+        auditor=auditor,
+        repairer=repairer,
+        jobs=Jobs(database),
+        every_s=settings.audit_every_s,
+        owner=NAME,
+    )
 
-    def __init__(self, settings: Settings) -> None:
+
+class QueryModel:
+    """The model for queries, loaded beside everything else: it takes seconds, the index does not.
+
+    What was asked lately is answered from memory.
+    """
+
+    def __init__(self, load: Callable[[], Embedder]) -> None:
         self._checked = False
+        self._known = QueryVectors()
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
-        self._model: Future[EmbeddingModel] = executor.submit(_load, settings)
+        self._model: Future[Embedder] = executor.submit(_load, load)
         executor.shutdown(wait=False)
 
     def embed(self, query: str, *, of: Identity) -> npt.NDArray[np.float32]:
@@ -105,7 +147,10 @@ class QueryModel:
         model = self._model.result()
         if model.fingerprint != of.model_fingerprint:
             raise ModelMismatch(stored=of.model_fingerprint, configured=model.fingerprint)
-        vector: npt.NDArray[np.float32] = model.encode([query])[0]
+        vector = self._known.get(model.fingerprint, query)
+        if vector is None:
+            vector = model.encode([query])[0].copy()
+            self._known.put(model.fingerprint, query, vector)
         return vector
 
     def identity(self, database: Database) -> Identity:
@@ -126,9 +171,11 @@ class QueryModel:
             self.identity(database)
 
 
-def _load(settings: Settings) -> EmbeddingModel:
-    model = EmbeddingModel(settings.embedding_model, use_gpu=settings.use_gpu, n_threads=1)
-    model.encode(["The first pass is the slowest."])
+def _load(load: Callable[[], Embedder]) -> Embedder:
+    model = load()
+    for n_words in _WARM_UP_WORDS:  # the first pass of a length is the slowest
+        model.encode(["word " * n_words])
+    exempt_from_collection()
     log.info("model_loaded", model=model.fingerprint)
     return model
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from memory.audit import Pace
 from memory.errors import ModelMismatch, Recoverable
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class IndexOwner(threading.Thread):
         check: called at each turn; raises ModelMismatch where the configured model is known not to be the
             database's.
         confirm: the same, but finds out whether it is.
+        audit: called at each turn with the pace to keep; does nothing unless an audit is due.
 
     """
 
@@ -53,6 +55,7 @@ class IndexOwner(threading.Thread):
         heartbeat: Heartbeat,
         check: Callable[[], object],
         confirm: Callable[[], object],
+        audit: Callable[[Pace], None],
     ) -> None:
         super().__init__(name="index-owner", daemon=True)
         self._sync = sync
@@ -62,6 +65,9 @@ class IndexOwner(threading.Thread):
         self._heartbeat = heartbeat
         self._check = check
         self._confirm = confirm
+        self._audit = audit
+        self.pace = Pace(pause=self._breathe, on_progress=self._show_progress)
+        sync.on_progress = self._show_progress
         self._wake = threading.Event()
         self._wake.set()  # there may be events already
         self._stopping = threading.Event()
@@ -85,6 +91,7 @@ class IndexOwner(threading.Thread):
         self._stopping.set()
         self._wake.set()
         self.join(timeout=timeout_s)
+        self._sync.close()
 
     def run(self) -> None:
         """Go on until told to stop."""
@@ -112,10 +119,12 @@ class IndexOwner(threading.Thread):
         try:
             self._check()
             self._apply_all()
+            self._sync.grow()
             self._run_calls()
             self._save_when_due()
             self._show_life()
             self._searcher.note_recalls()
+            self._audit(self.pace)
         except Recoverable as error:
             log.warning("index_turn_interrupted", reason=str(error))
         except ModelMismatch as error:
@@ -123,10 +132,22 @@ class IndexOwner(threading.Thread):
             log.critical("index_outdated", reason=str(error))
             os._exit(os.EX_TEMPFAIL)  # start again: with an index of the new model's vectors
 
+    def _breathe(self) -> None:
+        """Between two steps of an audit: show life, and apply what there is."""
+        if self._stopping.is_set():
+            raise Recoverable("the indexer stops: ask again when it is back")
+        self._show_progress()
+        self._apply_all()
+
+    def _show_progress(self) -> None:
+        self._heartbeat.touch()
+        self._show_life()
+
     def _apply_all(self) -> None:
         n_applied = 0
         while not self._stopping.is_set() and (n := self._sync.apply_next()):
             n_applied += n
+            self._sync.grow()
             self._heartbeat.touch()
             self._save_when_due()
         if n_applied:

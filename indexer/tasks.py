@@ -1,4 +1,4 @@
-"""The indexer's tasks: wake the owner, answer a search, compare index and database."""
+"""The indexer's tasks: wake the owner, answer a search, audit and repair, let go of what was erased."""
 
 from __future__ import annotations
 
@@ -9,21 +9,33 @@ from memory.errors import MemorySystemError
 from memory.models import SearchRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
+    from indexer.audits import Audits
     from indexer.owner import IndexOwner
+    from memory.audit import Audit, Pace
     from memory.index_sync import IndexSync
+    from memory.repair import Repair
     from memory.replies import Replies
     from memory.search import Searcher
 
 Answer = dict[str, Any]
 """`{"ok": true, …}`, or `{"ok": false, "error": name of the class, "message": text}`."""
 
-_COMPARE_TIMEOUT_S = 600
+_AUDIT_TIMEOUT_S = 3600
+_LET_GO_TIMEOUT_S = 600
 
 
 def register(
-    app: Celery, *, owner: IndexOwner, sync: IndexSync, searcher: Searcher, replies: Replies
+    app: Celery,
+    *,
+    owner: IndexOwner,
+    sync: IndexSync,
+    audits: Audits,
+    searcher: Searcher,
+    replies: Replies,
 ) -> None:
     """Register the tasks on `app`."""
 
@@ -41,10 +53,20 @@ def register(
         replies.give(address, answer)
 
     def compare(address: str) -> None:
-        """Compare the index with the database. At most once: the client asks again."""
+        """Audit the index and all it is made of. At most once: the client asks again."""
+        replies.give(address, _audited(owner, audits.audit))
+
+    def repair(address: str) -> None:
+        """Mend what an audit finds. At most once, and again is harmless."""
+        replies.give(address, _audited(owner, audits.repair))
+
+    def erased(address: str) -> None:
+        """Let go of all that is not live, and count what is left. At most once: the client asks again."""
         try:
-            comparison = owner.call(sync.compare, timeout_s=_COMPARE_TIMEOUT_S)
-            answer: Answer = {"ok": True, "comparison": comparison.as_json()}
+            traces = owner.call(
+                lambda: sync.let_go(on_progress=owner.pace.on_progress), timeout_s=_LET_GO_TIMEOUT_S
+            )
+            answer: Answer = {"ok": True, "traces": traces.as_json()}
         except MemorySystemError as error:
             answer = _refusal(error)
         replies.give(address, answer)
@@ -52,6 +74,18 @@ def register(
     app.task(apply, name=TaskName.APPLY.value)
     app.task(search, name=TaskName.SEARCH.value, acks_late=False)
     app.task(compare, name=TaskName.COMPARE.value, acks_late=False)
+    app.task(repair, name=TaskName.REPAIR.value, acks_late=False)
+    app.task(erased, name=TaskName.ERASED.value, acks_late=False)
+
+
+def _audited(owner: IndexOwner, run: Callable[[Pace], Audit | Repair]) -> Answer:
+    try:
+        return {
+            "ok": True,
+            "audit": owner.call(lambda: run(owner.pace), timeout_s=_AUDIT_TIMEOUT_S).as_json(),
+        }
+    except MemorySystemError as error:
+        return _refusal(error)
 
 
 def _refusal(error: MemorySystemError) -> Answer:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from memory.errors import InvalidMemory, QueueFull
+import structlog
+
+from memory.errors import InvalidMemory, QueueFull, Recoverable
 from memory.messages import RawMemory, from_mapping, to_envelope
 
 if TYPE_CHECKING:
     from memory.broker import Nudger
     from memory.models import Receipt
+    from memory.store.pending import PendingRows
     from memory.stream import IngestStream, Lane
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 CHUNK = 500
 CHUNK_BYTES = 8 * 2**20
@@ -50,12 +58,28 @@ class Enqueued(Sequence["Receipt"]):
 
 
 class Producer:
-    """Pushes raw memories: one at a time on the fast lane, many on the bulk lane."""
+    """Pushes raw memories: one at a time on the fast lane, many on the bulk lane.
 
-    def __init__(self, *, stream: IngestStream, nudger: Nudger, max_content_bytes: int) -> None:
+    Args:
+        stream: where they go.
+        nudger: wakes the embed workers.
+        max_content_bytes: bound of one memory's content.
+        rows: where they are stored first, if accepted is to mean that the database has them.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: IngestStream,
+        nudger: Nudger,
+        max_content_bytes: int,
+        rows: PendingRows | None = None,
+    ) -> None:
         self._stream = stream
         self._nudger = nudger
         self._max_content_bytes = max_content_bytes
+        self._rows = rows
 
     def enqueue(self, raw: RawMemory) -> Receipt:
         """Push one memory ahead of every bulk import.
@@ -89,7 +113,23 @@ class Producer:
 
     def push(self, raws: Sequence[RawMemory], *, lane: Lane) -> None:
         """Push all of these or none, and nudge the embed workers."""
+        if self._rows is not None:
+            self._rows.add(raws)
+            self.push_stored(raws, lane=lane)
+            return
         self._stream.push([to_envelope(raw) for raw in raws], lane=lane)
+        self._nudger.nudge("embed")
+
+    def push_stored(self, raws: Sequence[RawMemory], *, lane: Lane) -> None:
+        """Push memories that are stored already and wait for their embedding.
+
+        It is no matter whether Redis takes them: what has no place on the stream is pushed again later.
+        """
+        try:
+            self._stream.push([to_envelope(raw) for raw in raws], lane=lane)
+        except Recoverable as error:
+            log.warning("push_put_off", n=len(raws), reason=str(error))
+            return
         self._nudger.nudge("embed")
 
     def push_patiently(self, raws: Sequence[RawMemory], *, patience_s: float) -> None:
@@ -119,13 +159,13 @@ class Producer:
         return from_mapping(data, max_content_bytes=self._max_content_bytes)
 
 
-def chunks(raws: Iterable[RawMemory]) -> Iterator[list[RawMemory]]:
-    """Yield what is pushed at once: up to 500 memories, or about 8 MiB of content."""
-    chunk: list[RawMemory] = []
+def chunks(found: Iterable[T], *, text_of: Callable[[T], str] = attrgetter("content")) -> Iterator[list[T]]:
+    """Yield what is pushed at once: up to 500 memories, or about 8 MiB of text."""
+    chunk: list[T] = []
     n_bytes = 0
-    for raw in raws:
-        chunk.append(raw)
-        n_bytes += len(raw.content.encode())
+    for one in found:
+        chunk.append(one)
+        n_bytes += len(text_of(one).encode(errors="surrogatepass"))
         if len(chunk) >= CHUNK or n_bytes >= CHUNK_BYTES:
             yield chunk
             chunk, n_bytes = [], 0

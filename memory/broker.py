@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +14,7 @@ from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
 from memory.broker_transport import Transport
-from memory.errors import SearchUnavailable, ServerAway
+from memory.errors import Recoverable, SearchUnavailable, ServerAway
 from memory.hearing import HearingWatch
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from memory.stream import IngestStream, Nudge
 
 log = structlog.get_logger(__name__)
-
-VISIBILITY_TIMEOUT_S = 600
-"""Far above the longest task. It must be the same in both places, the shortest one wins."""
 
 
 class QueueName(StrEnum):
@@ -44,6 +43,8 @@ class TaskName(StrEnum):
     APPLY = "index.apply"
     SEARCH = "search.query"
     COMPARE = "search.compare"
+    REPAIR = "search.repair"
+    ERASED = "index.erased"
     MAINTAIN = "maintenance.tick"
 
 
@@ -52,6 +53,8 @@ QUEUE_OF = {
     TaskName.APPLY: QueueName.INDEX,
     TaskName.SEARCH: QueueName.SEARCH,
     TaskName.COMPARE: QueueName.SEARCH,
+    TaskName.REPAIR: QueueName.SEARCH,
+    TaskName.ERASED: QueueName.SEARCH,
     TaskName.MAINTAIN: QueueName.MAINTENANCE,
 }
 
@@ -111,18 +114,40 @@ def run_worker(
 
 
 class Nudger:
-    """Wakes the embed workers or the indexer. Losing a nudge costs a tick's time, nothing else."""
+    """Wakes the embed workers or the indexer, from a thread of its own: nobody waits for a nudge.
+
+    Losing one costs a tick's time, nothing else.
+    """
 
     def __init__(self, app: Celery, stream: IngestStream) -> None:
         self._app = app
         self._stream = stream
+        self._about_to_be_sent: set[Nudge] = set()
+        self._turn = threading.Lock()
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nudger")
 
     def nudge(self, kind: Nudge) -> None:
-        """Send a nudge unless one is under way already. Never fails: the ticker does the same every tick."""
+        """Send a nudge soon, unless one is under way already. Never fails: the ticker does the same."""
+        with self._turn:
+            if kind in self._about_to_be_sent:
+                return
+            self._about_to_be_sent.add(kind)
+        try:
+            self._sender.submit(self._send, kind)
+        except RuntimeError:  # the process is about to end, or this was closed
+            log.debug("nudge_not_sent", kind=kind, reason="too late")
+
+    def close(self) -> None:
+        """Wait until what was to be sent is sent, and send nothing more."""
+        self._sender.shutdown()
+
+    def _send(self, kind: Nudge) -> None:
+        with self._turn:
+            self._about_to_be_sent.discard(kind)
         try:
             if self._stream.claim_nudge(kind):
                 _send(self._app, _TASK_OF_NUDGE[kind], expires_s=_NUDGE_EXPIRES_S)
-        except ServerAway as error:
+        except Recoverable as error:
             log.warning("nudge_not_sent", kind=kind, reason=str(error))
 
 
@@ -154,9 +179,6 @@ def _send(app: Celery, task: TaskName, *args: Any, expires_s: float) -> None:
 
 
 _TRANSPORT_OPTIONS = {
-    "visibility_timeout": VISIBILITY_TIMEOUT_S,
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 2,
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
@@ -187,7 +209,6 @@ _CONFIG: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_transport_options": _TRANSPORT_OPTIONS,
-    "visibility_timeout": VISIBILITY_TIMEOUT_S,
     "task_publish_retry_policy": {
         "max_retries": 3,
         "interval_start": 0.1,

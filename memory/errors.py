@@ -98,7 +98,8 @@ class ModelMismatch(MemorySystemError):
     def __init__(self, *, stored: str | None, configured: str) -> None:
         super().__init__(
             f"the stored vectors come from {stored}, the configured model is {configured}: "
-            "set EMBEDDING_MODEL back, or embed everything again with the new one: memory reembed"
+            "set EMBEDDING_MODEL (and EMBEDDING_PRECISION) back, or embed everything again with the new one: "
+            "memory reembed"
         )
 
 

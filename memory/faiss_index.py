@@ -1,44 +1,48 @@
-"""The one door to FAISS: vectors by memory id, exact nearest neighbours by cosine, on CPU or GPU."""
+"""The one door to FAISS: vectors by memory id, nearest neighbours by cosine, on CPU or GPU."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import threading
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 
-from memory.errors import IndexRefused, SettingsError
+from memory.faiss_forms.exact import ExactForm
+from memory.faiss_forms.files import read, write
+from memory.faiss_forms.form import best
+from memory.faiss_forms.gpu_copy import GpuCopy, upload_to_first_gpu
+from memory.faiss_forms.inverted import POINTS_A_LIST, InvertedForm, lists_for
+from memory.id_bits import IdBits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    Ids = npt.NDArray[np.int64]
-    Vectors = npt.NDArray[np.float32]
-    Upload = Callable[[faiss.Index], faiss.Index]
+    from memory.faiss_forms.form import Form, Ids, Lists, Neighbours, Vectors
+    from memory.faiss_forms.gpu_copy import Upload
 
-# Below this share of the index, comparing just the wanted vectors beats scanning past the others.
-_FEW = 0.1
-# No vector file of ours comes near it; FAISS's own limit of 1 TiB would let a torn header allocate that.
-_MAX_FILE_BYTES = 64 * 2**30
+EXACT_UP_TO = 25_000
+"""So many vectors are compared with one by one in 3 ms, and moved within 50 ms when their memory is full."""
+
 _TOLERANCE = 1e-3  # of a vector's length
-_GPU_K = 2048  # the most neighbours that FAISS gives in one search on a GPU
 
 
 class FAISSIndex:
     """Unit vectors under their memory ids; the score is the inner product, so the cosine.
 
-    Not thread-safe by itself: a change must not run beside anything else. Searches and `save` may.
+    Not thread-safe by itself: a change must not run beside anything else. Searches, `lists` and `save` may.
 
-    With `use_gpu` the first CUDA device holds a copy of the vectors and answers searches over the whole
-    index, for a `k` up to 2047. FAISS has no filter, no removal and no larger `k` there: all else runs on
-    the CPU, as exactly. Changed and saved is always the CPU's index, so any machine can load the file.
+    It begins in the exact form: every vector is kept as it is, and compared with. One for many vectors is
+    made by `inverted`: they lie in lists by likeness, a byte for each number, a search looks at the lists
+    nearest to it, and a score may be off the cosine by `slack`. A search among few is exact but for that.
+
+    With `use_gpu` the first CUDA device holds a copy of an exact form's vectors and answers searches over
+    the whole index, for a `k` up to 2047. FAISS has no filter, no removal and no larger `k` there: all else
+    runs on the CPU, as exactly, and so does every search of the other form. Changed and saved is always the
+    CPU's index, so any machine can load the file.
 
     Args:
         dim: how many numbers a vector has.
@@ -52,15 +56,63 @@ class FAISSIndex:
 
     def __init__(self, dim: int, *, use_gpu: bool = False, upload: Upload | None = None) -> None:
         self.dim = dim
-        self._gpu = _GpuCopy(upload or _upload_to_first_gpu()) if use_gpu else None
+        self._gpu = GpuCopy(upload or upload_to_first_gpu()) if use_gpu else None
         self._highest_id = -1  # new ids mostly lie above it: then nothing needs replacing
-        self._hold(faiss.IndexIDMap2(faiss.IndexFlatIP(dim)))
+        self._form: Form = ExactForm.empty(dim, gpu=self._gpu)
+
+    @classmethod
+    def inverted(
+        cls,
+        sample: Vectors,
+        *,
+        n: int,
+        use_gpu: bool = False,
+        upload: Upload | None = None,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> FAISSIndex:
+        """Return an empty index for about `n` vectors like these. Takes 5 s on one core for a million.
+
+        Args:
+            sample: float32 (m, d), rows of length 1, `sample_size(n)` of them.
+            n: how many it is for.
+            use_gpu: as above.
+            upload: as above.
+            on_progress: called now and then; what it raises ends the work.
+
+        Raises:
+            ValueError: a wrong shape, none at all, or a row that is not finite or not of length 1.
+
+        """
+        m, dim = np.shape(sample)
+        checked = _as_unit_rows("sample", sample, shape=(max(1, m), dim))
+        index = cls(dim, use_gpu=use_gpu, upload=upload)
+        index._form = InvertedForm.trained(checked, n_lists=min(lists_for(n), m), on_progress=on_progress)
+        return index
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._form)
 
-    def add_embeddings(self, embeddings: Vectors, memory_ids: Sequence[int] | Ids) -> None:
+    @property
+    def slack(self) -> float:
+        """How far a score may be from the cosine; 0 in the exact form."""
+        return self._form.slack
+
+    def outgrown(self, *, exact_up_to: int = EXACT_UP_TO) -> bool:
+        """Return whether it holds more than its form is good for: another one of `inverted` is due."""
+        if len(self) <= exact_up_to:
+            return False
+        # Not at the very border: it was made for as many as there were when that began.
+        return not isinstance(self._form, InvertedForm) or self._form.n_lists < lists_for(4 * len(self) // 5)
+
+    def add_embeddings(
+        self, embeddings: Vectors, memory_ids: Sequence[int] | Ids, *, lists: Lists | None = None
+    ) -> None:
         """Add float32 (n, d) unit rows under n distinct ids; an id that is there is replaced.
+
+        Args:
+            embeddings: the vectors.
+            memory_ids: their ids.
+            lists: what `lists` gave for these vectors, where that was asked before: most of the work.
 
         Raises:
             ValueError: a wrong shape, a row that is not finite or not of length 1 (within 0.001), an id
@@ -74,26 +126,23 @@ class FAISSIndex:
             raise ValueError(message)
         if ids.min(initial=self._highest_id + 1) <= self._highest_id:
             self.remove(ids)  # FAISS itself would keep both
-        self._index.add_with_ids(vectors, ids)
+        self._form.add(vectors, ids, lists=lists)
         self._highest_id = int(ids.max(initial=self._highest_id))
+
+    def lists(self, embeddings: Vectors) -> Lists | None:
+        """Return, for `add_embeddings`, where these vectors belong; `None` where that is all the same."""
+        return self._form.lists(np.ascontiguousarray(embeddings, dtype=np.float32))
 
     def remove(self, ids: Sequence[int] | Ids) -> int:
         """Remove these ids; return how many were there."""
-        present = _as_ids(ids)
-        if len(present):
-            present = present[np.isin(present, faiss.vector_to_array(self._index.id_map))]
-        if not len(present):  # a removal moves every vector behind it, so it is done only where there is one
-            return 0
-        if self._gpu:
-            self._gpu.drop()
-        return int(self._index.remove_ids(faiss.IDSelectorBatch(present)))
+        return self._form.remove(np.unique(_as_ids(ids)))
 
     def clear(self) -> None:
         """Remove everything: the index is as new."""
-        self._hold(faiss.IndexIDMap2(faiss.IndexFlatIP(self.dim)))
+        self._form, self._highest_id = ExactForm.empty(self.dim, gpu=self._gpu), -1
 
     def search(
-        self, query: Vectors, k: int = 5, min_score: float = 0.0, *, among: Ids | None = None
+        self, query: Vectors, k: int = 5, min_score: float = 0.0, *, among: Ids | IdBits | None = None
     ) -> list[tuple[int, float]]:
         """Return the `k` nearest (id, score) of one unit vector, best first; ties by id.
 
@@ -113,19 +162,28 @@ class FAISSIndex:
             raise ValueError(message)
         ids, scores = self._search(row, None if among is None or len(among) == len(self) else among, k=k)
         cosines = np.clip(scores, -1, 1)  # rounding may have gone beyond
-        return [(int(i), float(s)) for i, s in zip(ids, cosines, strict=True) if i != -1 and s >= min_score]
+        return [(int(i), float(s)) for i, s in zip(ids, cosines, strict=True) if s >= min_score]
 
     def vectors(self, ids: Sequence[int] | Ids) -> Vectors:
-        """Return float32 (n, d): the stored vectors of ids that are in the index, in this order."""
+        """Return float32 (n, d): the vectors of ids that are there, as they are kept here, in this order."""
         wanted = np.ascontiguousarray(ids, dtype=np.int64)
         if not len(wanted):
             return np.empty((0, self.dim), dtype=np.float32)
-        found: Vectors = self._index.reconstruct_batch(wanted)
-        return found
+        return self._form.vectors(wanted)
+
+    def agree(self, ids: Sequence[int] | Ids, embeddings: Vectors) -> npt.NDArray[np.bool_]:
+        """Return bool (n,): whether what is kept under ids that are there is what these vectors become here.
+
+        Byte by byte, in either form. `embeddings` is float32 (n, d), rows of length 1.
+        """
+        if not len(ids):
+            return np.empty(0, dtype=np.bool_)
+        wanted = np.ascontiguousarray(ids, dtype=np.int64)
+        return self._form.agree(wanted, np.ascontiguousarray(embeddings, dtype=np.float32))
 
     def ids(self) -> Ids:
         """Return every id in the index, ascending."""
-        return np.sort(faiss.vector_to_array(self._index.id_map))
+        return self._form.ids()
 
     def save(self, path: Path | str) -> None:
         """Write the index to `path` and flush it to the disk: whole, or not at all.
@@ -134,24 +192,7 @@ class FAISSIndex:
             OSError: the disk did not take it. What was at `path` is still there, and nothing else is.
 
         """
-        target = Path(path)
-        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-        try:
-            with unfinished.open("wb") as file:
-                # Given a path, FAISS does not notice that the disk is full at the last of its writes.
-                writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
-                faiss.write_index(self._index, writer)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write(self._form.written, Path(path))
 
     @classmethod
     def load(cls, path: Path | str, *, use_gpu: bool = False, upload: Upload | None = None) -> FAISSIndex:
@@ -162,104 +203,45 @@ class FAISSIndex:
             SettingsError: `use_gpu`, but FAISS has no GPU support or finds no GPU.
 
         """
-        loaded = _read(Path(path))
+        loaded = read(Path(path))
         index = cls(loaded.d, use_gpu=use_gpu, upload=upload)
-        index._hold(loaded)
+        if isinstance(loaded, faiss.IndexIDMap2):
+            index._form = ExactForm(loaded, gpu=index._gpu)
+        else:
+            index._form = InvertedForm(loaded)
+        index._highest_id = int(index.ids()[-1]) if len(index) else -1
         return index
 
-    def _hold(self, index: faiss.IndexIDMap2) -> None:
-        if self._gpu:
-            self._gpu.drop()
-        self._index = index
-        self._flat = faiss.downcast_index(index.index)
-        self._highest_id = int(self.ids()[-1]) if len(self) else -1
-
-    def _search(self, row: Vectors, among: Ids | None, *, k: int) -> tuple[Ids, Vectors]:
+    def _search(self, row: Vectors, among: Ids | IdBits | None, *, k: int) -> Neighbours:
         n = len(self) if among is None else len(among)
         k = min(k, n)
         if k == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        if among is not None and n < _FEW * len(self):
-            return _best(among, self.vectors(among) @ row[0], k=k)
-        wanted = None if among is None else _only(among)
+        if among is not None and n < self._form.few:
+            few = among.ids() if isinstance(among, IdBits) else among
+            return best(few, self.vectors(few) @ row[0], k=k)
         asked = min(k + 1, n)  # the one more shows whether equal scores go on behind the k-th
-        ids, scores = self._scan(row, wanted, k=asked)
-        while asked < n and scores[k - 1] == scores[-1]:
+        ids, scores = self._form.scan(row, among, k=asked)
+        while asked < min(n, self._form.most_tied) and scores[k - 1] == scores[-1]:
             asked = min(4 * asked, n)
-            ids, scores = self._scan(row, wanted, k=asked)
-        return _best(ids, scores, k=k)
-
-    def _scan(self, row: Vectors, wanted: faiss.SearchParameters | None, *, k: int) -> tuple[Ids, Vectors]:
-        """Return `k` of the best, unordered; of those with the lowest score not always the lowest ids."""
-        if self._gpu and wanted is None and k <= _GPU_K:
-            places, scores = self._gpu.search(self._flat, row, k=k)
-            return np.array([self._index.id_map.at(int(place)) for place in places], dtype=np.int64), scores
-        found, ids = self._index.search(row, k, params=wanted)
-        return ids[0], found[0]
+            ids, scores = self._form.scan(row, among, k=asked)
+        return best(ids, scores, k=k)
 
 
-class _GpuCopy:
-    """The vectors once more on a GPU, brought up to date by the first search after a change.
-
-    A GPU's memory for work in progress serves one search at a time, so searches wait for each other.
-    """
-
-    def __init__(self, upload: Upload) -> None:
-        self._upload = upload
-        self._turn = threading.Lock()
-        self._copy: faiss.Index | None = None  # the first `ntotal` vectors of the original, in its order
-
-    def drop(self) -> None:
-        """Forget the copy: vectors of the original are about to move."""
-        with self._turn:
-            self._copy = None
-
-    def search(self, original: faiss.Index, row: Vectors, *, k: int) -> tuple[Ids, Vectors]:
-        """Return the places in the original, and the scores, of the `k` nearest."""
-        with self._turn:
-            scores, places = self._fresh(original).search(row, k)
-        return places[0], scores[0]
-
-    def _fresh(self, original: faiss.Index) -> faiss.Index:
-        copy, self._copy = self._copy, None  # one that fails halfway is made anew
-        if copy is None:
-            copy = self._upload(original)
-        elif missing := original.ntotal - copy.ntotal:
-            copy.add(original.reconstruct_n(copy.ntotal, missing))
-        self._copy = copy
-        return copy
+def sample_size(n: int) -> int:
+    """Return how many vectors `FAISSIndex.inverted` wants to see for an index of `n`."""
+    return min(n, POINTS_A_LIST * lists_for(n))
 
 
-def set_threads(n: int) -> None:
-    """Bound the threads of one FAISS call in this process."""
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Bound the threads of one FAISS call in this thread, and no other, for the block."""
+    before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(n)
-
-
-def _upload_to_first_gpu() -> Upload:
-    if not hasattr(faiss, "StandardGpuResources"):
-        message = "USE_GPU = True: must be False with faiss-cpu; for a GPU install faiss-gpu in its place"
-        raise SettingsError(message)
-    if not faiss.get_num_gpus():
-        message = "USE_GPU = True: must be False here, faiss finds no CUDA device"
-        raise SettingsError(message)
-    return partial(faiss.index_cpu_to_gpu, faiss.StandardGpuResources(), 0)
-
-
-def _read(path: Path) -> faiss.IndexIDMap2:
     try:
-        path.open("rb").close()  # says in plain words why it cannot
-        faiss.set_deserialization_vector_byte_limit(_MAX_FILE_BYTES)
-        loaded = faiss.read_index(str(path))
-        if isinstance(loaded, faiss.IndexIDMap2):
-            loaded.check_consistency()  # as many ids as vectors, and none twice
-            inner = faiss.downcast_index(loaded.index)
-            if isinstance(inner, faiss.IndexFlat) and inner.metric_type == faiss.METRIC_INNER_PRODUCT:
-                return loaded
-    except (OSError, RuntimeError) as error:
-        message = f"{path}: {error}"
-        raise IndexRefused(message) from error
-    message = f"{path}: holds a {type(loaded).__name__} that is none of ours"
-    raise IndexRefused(message)
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _as_unit_rows(name: str, rows: Vectors, *, shape: tuple[int, int]) -> Vectors:
@@ -282,18 +264,3 @@ def _as_ids(ids: Sequence[int] | Ids) -> Ids:
         message = f"ids = {str(ids)[:80]}: must be a list of whole numbers from 0"
         raise ValueError(message)
     return array.astype(np.int64)
-
-
-def _only(among: Ids) -> faiss.SearchParameters:
-    wanted = np.zeros(int(among.max(initial=0)) // 8 * 8 + 8, dtype=bool)
-    wanted[among] = True
-    bits = np.packbits(wanted, bitorder="little")
-    return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg,arg-type]
-
-
-def _best(ids: Ids, scores: Vectors, *, k: int) -> tuple[Ids, Vectors]:
-    """Return the `k` best, in order; of equal scores the lowest ids."""
-    good = scores >= np.partition(scores, -k)[-k]
-    ids, scores = ids[good], scores[good]
-    order = np.lexsort((ids, -scores))[:k]
-    return ids[order], scores[order]

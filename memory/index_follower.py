@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 
-from memory.catalogue import Catalogue
-from memory.errors import IndexRefused, ModelMismatch
-from memory.faiss_index import FAISSIndex
-from memory.index_comparison import Comparison, compare
+from memory.errors import IndexRefused
+from memory.faiss_index import EXACT_UP_TO
+from memory.index_building import check_model, index_of_rows
+from memory.index_comparison import SAMPLED_VECTORS, Comparison, Differences, find_differences
+from memory.index_growth import EVENTS_AT_ONCE, Abandoned, Growth, apply, follow
 from memory.index_replica import IndexReplica
-from memory.models import Identity, MemoryId, Seq
+from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder
-from memory.store.event_log import EventLog, IndexEvent, read_head, read_identity
-from memory.store.vectors import VectorRow, iterate_vectors, read_vectors
+from memory.store.event_log import EventLog, read_head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator
 
-    import numpy.typing as npt
     from sqlalchemy import Connection
 
     from memory.database import Database
 
 log = structlog.get_logger(__name__)
 
-EVENTS_AT_ONCE = 1000
-_LENGTH_TOLERANCE = 1e-3
 _OTHER_HISTORY = "the database has another history: re-embedded to and fro, or made anew"
 
 
@@ -38,24 +36,43 @@ class IndexFollower:
     It reads the owner's snapshot where there is a good one, so as to start sooner, and never touches it.
     """
 
-    def __init__(self, *, database: Database, identity: Identity, content: Snapshot, use_gpu: bool) -> None:
-        self.replica = IndexReplica(content)
+    def __init__(
+        self,
+        *,
+        database: Database,
+        identity: Identity,
+        content: Snapshot,
+        use_gpu: bool,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
+        self.replica = IndexReplica(content, model_fingerprint=identity.model_fingerprint)
         self._database = database
         self._log = EventLog(database)
         self.identity = identity
         self._use_gpu = use_gpu
+        self.on_progress: Callable[[], None] = _nothing
+        """Called now and then within what takes long, such as a rebuild."""
+        self._growth = Growth(database, use_gpu=use_gpu, exact_up_to=exact_up_to)
 
     @classmethod
     def follow(
-        cls, *, database: Database, folder: SnapshotFolder, identity: Identity, use_gpu: bool = False
+        cls,
+        *,
+        database: Database,
+        folder: SnapshotFolder,
+        identity: Identity,
+        use_gpu: bool = False,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> IndexFollower:
         """Read the newest snapshot, or make the index from the rows where none can be trusted."""
         try:
             content = load_snapshot(database, folder, identity, use_gpu=use_gpu)
         except IndexRefused as refusal:
             log.info("snapshot_not_used", reason=str(refusal))
-            content = index_of_rows(database, identity, use_gpu=use_gpu)
-        return cls(database=database, identity=identity, content=content, use_gpu=use_gpu)
+            content = index_of_rows(database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to)
+        return cls(
+            database=database, identity=identity, content=content, use_gpu=use_gpu, exact_up_to=exact_up_to
+        )
 
     def apply_next(self) -> int:
         """Apply up to 1,000 further events; return how many there were.
@@ -75,14 +92,12 @@ class IndexFollower:
         if events[0].seq != applied + 1 or events[-1].seq != applied + len(events):
             self.rebuild(f"events {applied + 1} to {events[-1].seq} are not contiguous")
             return len(events)
-        ids = _distinct(events)
         with self._database.snapshot() as connection:
             is_other = self._is_other_history(connection)
-            rows = [] if is_other else read_vectors(connection, ids)
+            if not is_other:
+                apply(self.replica, events, connection, dim=self.identity.dim)
         if is_other:
             self.rebuild(_OTHER_HISTORY)
-        else:
-            self._change(ids, rows, seq=events[-1].seq)
         return len(events)
 
     def catch_up(self) -> None:
@@ -93,36 +108,83 @@ class IndexFollower:
     def rebuild(self, reason: str) -> None:
         """Make a new index from the rows alone, and switch to it at once."""
         log.warning("index_rebuilt", reason=reason)
-        self.replica.replace(index_of_rows(self._database, self.identity, use_gpu=self._use_gpu))
+        self._growth.give_up(reason)
+        self.replica.replace(
+            index_of_rows(
+                self._database,
+                self.identity,
+                use_gpu=self._use_gpu,
+                exact_up_to=self._growth.exact_up_to,
+                on_progress=self.on_progress,
+            )
+        )
+
+    def grow(self) -> bool:
+        """Go over to a larger index if one was made, else have one made if this one is outgrown.
+
+        Call it between two changes, often: it takes no time but for applying the last few events to the
+        larger one. Return whether it went over.
+
+        Raises:
+            ModelMismatch: the database's vectors were replaced by another model's.
+            ServerAway: the database cannot be reached; again goes on.
+
+        """
+        made, applied = self._growth.take(self.identity), self.replica.applied_seq
+        if made is None:
+            self._growth.begin_if_outgrown(self.replica.content, self.identity, applied_seq=applied)
+            return False
+        try:
+            while made.applied_seq < applied:
+                follow(made, self._database, self.identity, up_to=applied)
+        except Abandoned as reason:
+            self._growth.give_up(str(reason))
+            return False
+        self.replica.replace(made.content)
+        self._growth.forget()
+        log.info("index_grown", n_vectors=len(made.content.index), seq=made.applied_seq)
+        return True
+
+    def close(self) -> None:
+        """End what runs beside; the index must not be used any more."""
+        self._growth.close()
 
     def compare(self) -> Comparison:
         """Compare the index with the database: every id, and up to 1,000 vectors byte by byte."""
+        return self.differences(n_sampled=SAMPLED_VECTORS, rng=np.random.default_rng()).summed_up()
+
+    def differences(
+        self,
+        *,
+        n_sampled: int | None,
+        rng: np.random.Generator,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> Differences:
+        """Compare the index with the database: every id, and so many vectors byte by byte, all for `None`."""
+        with self._at_head() as connection:
+            return find_differences(
+                self.replica.content,
+                connection,
+                dim=self.identity.dim,
+                n_sampled=n_sampled,
+                rng=rng,
+                on_progress=on_progress,
+            )
+
+    @contextmanager
+    def _at_head(self) -> Iterator[Connection]:
+        """Open a reading transaction whose instant is the very one at which the index stands."""
         self.catch_up()
         with self._database.snapshot() as connection:
             check_model(connection, self.identity)
-            head = read_head(connection)
-            self._apply_up_to(head, connection)
-            pages = list(iterate_vectors(connection))
-        rows = [row for page in pages for row in page]
-        return compare(self.replica.content, rows)
+            self._apply_up_to(read_head(connection), connection)
+            yield connection
 
     def _apply_up_to(self, head: Seq, connection: Connection) -> None:
         """Apply what is left up to `head`, with the rows as this transaction sees them."""
         while (applied := self.replica.applied_seq) < head:
             events = self._log.after(applied, limit=min(head - applied, EVENTS_AT_ONCE))
-            ids = _distinct(events)
-            self._change(ids, read_vectors(connection, ids), seq=events[-1].seq)
-
-    def _change(self, ids: Sequence[MemoryId], rows: Sequence[VectorRow], *, seq: Seq) -> None:
-        usable, vectors = _usable(rows, dim=self.identity.dim)
-        live = {row.memory_id for row in usable}
-        self.replica.change(
-            removed=[i for i in ids if i not in live],
-            added=[row.memory_id for row in usable],
-            groups=[(row.namespace, row.memory_type) for row in usable],
-            vectors=vectors,
-            seq=seq,
-        )
+            apply(self.replica, events, connection, dim=self.identity.dim)
 
     def _check_head(self) -> None:
         """With no event left, the clock must stand where the index does, and name the same model."""
@@ -157,50 +219,20 @@ def load_snapshot(
 
     """
     name, content = folder.load(identity, use_gpu=use_gpu)
-    _check_place(EventLog(database), content.applied_seq)
+    _check_place(EventLog(database), content.applied_seq, last_event=folder.last_event(name))
     log.info("snapshot_loaded", name=name, n_vectors=len(content.index), seq=content.applied_seq)
     return content
 
 
-def index_of_rows(database: Database, identity: Identity, *, use_gpu: bool) -> Snapshot:
-    """Make the index from the rows alone.
-
-    Raises:
-        ModelMismatch: the rows' vectors come from another model.
-
-    """
-    index, catalogue = FAISSIndex(identity.dim, use_gpu=use_gpu), Catalogue()
-    with database.snapshot() as connection:
-        check_model(connection, identity)
-        head = read_head(connection)
-        for rows in iterate_vectors(connection):
-            usable, vectors = _usable(rows, dim=identity.dim)
-            ids = [row.memory_id for row in usable]
-            index.add_embeddings(vectors, ids)
-            catalogue.put(ids, [(row.namespace, row.memory_type) for row in usable])
-    return Snapshot(index=index, catalogue=catalogue, applied_seq=head)
-
-
-def check_model(connection: Connection, identity: Identity) -> Identity:
-    """Return what the database's vectors belong to, as this transaction sees it.
-
-    Raises:
-        ModelMismatch: they are another model's.
-
-    """
-    stored = read_identity(connection)
-    if stored is None or stored.model_fingerprint != identity.model_fingerprint:
-        raise ModelMismatch(
-            stored=stored.model_fingerprint if stored else None, configured=identity.model_fingerprint
-        )
-    return stored
-
-
-def _check_place(events: EventLog, applied: Seq) -> None:
+def _check_place(events: EventLog, applied: Seq, *, last_event: str | None) -> None:
     """Refuse a snapshot from which the events do not lead on to now."""
     head = events.head()
     if applied > head:
         message = f"made at event {applied}, the database is only at {head}: it was restored from a backup"
+        raise IndexRefused(message)
+    there = events.mark(applied)
+    if None not in {last_event, there} and last_event != there:
+        message = f"made at event {applied}, which is another one by now: the database was restored and used"
         raise IndexRefused(message)
     following = events.after(applied, limit=1)
     if head > applied and (not following or following[0].seq != applied + 1):
@@ -208,22 +240,5 @@ def _check_place(events: EventLog, applied: Seq) -> None:
         raise IndexRefused(message)
 
 
-def _distinct(events: Sequence[IndexEvent]) -> list[MemoryId]:
-    return sorted({event.memory_id for event in events})
-
-
-def _usable(rows: Sequence[VectorRow], *, dim: int) -> tuple[Sequence[VectorRow], npt.NDArray[np.float32]]:
-    """Return the rows with a whole vector of length 1, and these as float32 (n, d).
-
-    Another one can only come of damage to the database. It must not keep all the others from being
-    found; a comparison shows its memory as missing.
-    """
-    whole = [row for row in rows if len(row.embedding) == 4 * dim]
-    vectors = np.frombuffer(b"".join(row.embedding for row in whole), dtype="<f4").reshape(len(whole), dim)
-    good = np.abs(np.linalg.norm(vectors, axis=1) - 1) < _LENGTH_TOLERANCE  # which no NaN is
-    if len(whole) == len(rows) and good.all():
-        return rows, vectors
-    usable = [row for row, is_good in zip(whole, good, strict=True) if is_good]
-    damaged = {row.memory_id for row in rows} - {row.memory_id for row in usable}
-    log.error("vectors_damaged", memory_ids=sorted(damaged)[:10], n=len(damaged))
-    return usable, vectors[good]
+def _nothing() -> None:
+    pass

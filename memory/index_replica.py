@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memory.faiss_index import threads
 from memory.models import MemoryId, Seq
+from memory.shared_lock import SharedLock
 from memory.snapshot import Snapshot
+from memory.window_index import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -19,17 +23,47 @@ if TYPE_CHECKING:
     from memory.models import MemoryType
 
 
-class IndexReplica:
-    """Vectors and catalogue as of `applied_seq`. Changed by one thread, searched by any number."""
+_AT_ONCE = 64  # vectors for which searches wait: where each fills a list up, these take some 20 ms
 
-    def __init__(self, content: Snapshot) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """What a search of the index found, best first; each score is off the cosine by `slack` at most.
+
+    A memory of several windows is as near as the nearest of them.
+    """
+
+    hits: list[tuple[MemoryId, float]]
+    slack: float
+
+
+class IndexReplica:
+    """Vectors and catalogue as of `applied_seq`. Changed by one thread, searched by any number.
+
+    Searches run beside each other, and wait for a part of a change at most, never for all of a long one.
+    Searches and changes take one core each: more threads of FAISS would mostly wait for each other.
+
+    Args:
+        content: the index.
+        model_fingerprint: the model of its vectors.
+
+    """
+
+    def __init__(self, content: Snapshot, *, model_fingerprint: str) -> None:
+        self.model_fingerprint = model_fingerprint
         self._content = content
+        self._lock = SharedLock()
         self._changed = threading.Condition()
 
     @property
     def applied_seq(self) -> Seq:
         """Every change up to this event is in the index."""
         return self._content.applied_seq
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether scores are cosines, for now."""
+        return not self._content.slack
 
     @property
     def content(self) -> Snapshot:
@@ -44,19 +78,27 @@ class IndexReplica:
         memory_types: Sequence[MemoryType] | None,
         k: int,
         min_score: float,
-    ) -> list[tuple[MemoryId, float]]:
-        """Return the `k` nearest (id, cosine) of a namespace and these types, best first."""
-        with self._changed:
-            among = self._content.catalogue.select(namespace=namespace, memory_types=memory_types)
-            hits = self._content.index.search(query, k=k, min_score=min_score, among=among)
-        return [(MemoryId(i), score) for i, score in hits]
+    ) -> Nearest:
+        """Return the `k` nearest of a namespace and these types whose cosine may be `min_score` or more."""
+        with threads(1), self._lock.shared():
+            content = self._content
+            least = min_score - content.slack
+            among = content.catalogue.choose(namespace=namespace, memory_types=memory_types)
+            hits = content.index.search(query, k=k, min_score=least, among=among)
+            further = content.windows.search(
+                query, namespace=namespace, memory_types=memory_types, k=k, min_score=least
+            )
+        return Nearest(hits=_merged(hits, further)[:k], slack=content.slack)
 
-    def scores(self, query: npt.NDArray[np.float32], *, ids: Sequence[MemoryId]) -> dict[MemoryId, float]:
-        """Return the cosine of the query and each of `ids` that is in the index."""
-        with self._changed:
-            present = np.intersect1d(np.asarray(ids, dtype=np.int64), self._content.catalogue.ids())
-            hits = self._content.index.search(query, k=max(1, len(present)), min_score=-1.0, among=present)
-        return {MemoryId(i): score for i, score in hits}
+    def scores(self, query: npt.NDArray[np.float32], *, ids: Sequence[MemoryId]) -> Nearest:
+        """Return those of `ids` that are in the index, with their scores."""
+        with threads(1), self._lock.shared():
+            content = self._content
+            present = content.catalogue.present(ids)
+            least = -1.0 - content.slack
+            hits = content.index.search(query, k=max(1, len(present)), min_score=least, among=present)
+            further = content.windows.scores(query, ids=present.tolist())
+        return Nearest(hits=_merged(hits, further), slack=content.slack)
 
     def wait_until(self, seq: Seq, *, timeout_s: float) -> bool:
         """Wait until every change up to `seq` is applied; return whether it came to that."""
@@ -71,22 +113,73 @@ class IndexReplica:
         groups: Sequence[Group],
         vectors: npt.NDArray[np.float32],
         seq: Seq,
+        counts: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Apply changes up to `seq`: an added id that is there already is replaced.
+        """Apply changes up to `seq`: removals first, `applied_seq` last.
 
-        `vectors` is float32 (len(added), d), rows of length 1; `groups` stand in the same order.
+        An added id that is there already is replaced. A search sees the change of one memory whole.
+
+        Args:
+            removed: ids; one that is not there is no error.
+            added: distinct ids.
+            groups: of the added, in their order.
+            vectors: float32 (w, d), rows of length 1: the windows of the added, in their order.
+            seq: the last event.
+            counts: int64 (len(added),), how many windows each has; one where absent.
+
         """
-        with self._changed:
-            index, catalogue = self._content.index, self._content.catalogue
-            index.remove(removed)
-            catalogue.drop(removed)
-            index.add_embeddings(vectors, added)
-            catalogue.put(added, groups)
-            self._content = Snapshot(index=index, catalogue=catalogue, applied_seq=seq)
-            self._changed.notify_all()
+        if counts is None:
+            counts = np.ones(len(added), dtype=np.int64)
+        content, parts = self._content, Parts.of(vectors, counts)
+        with threads(1):
+            # Most of the work, and beside it searches go on.
+            lists, further_lists = content.index.lists(parts.firsts), content.windows.lists(parts.further)
+            for some in _portions(counts):
+                with self._lock.alone():
+                    if some.start == 0:
+                        content.index.remove(removed)
+                        content.windows.drop(removed)
+                        content.catalogue.drop(removed)
+                    ids, their_groups = added[some], groups[some]
+                    content.index.add_embeddings(
+                        parts.firsts[some], ids, lists=None if lists is None else lists[some]
+                    )
+                    content.catalogue.put(ids, their_groups)
+                    content.windows.drop(ids)
+                    content.windows.put(ids, their_groups, parts, some=some, lists=further_lists)
+                    if some.stop >= len(added):
+                        self._content = replace(content, applied_seq=seq)
+        self._tell()
 
     def replace(self, content: Snapshot) -> None:
         """Switch to another index at once."""
-        with self._changed:
+        with self._lock.alone():
             self._content = content
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
             self._changed.notify_all()
+
+
+def _portions(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Yield which memories to add at once: of so many windows together, or a single one; at least once."""
+    start, n = 0, 0
+    for place, count in enumerate(counts.tolist()):
+        if n and n + count > _AT_ONCE:
+            yield slice(start, place)
+            start, n = place, 0
+        n += count
+    yield slice(start, len(counts))
+
+
+def _merged(
+    hits: Sequence[tuple[int, float]], further: Sequence[tuple[int, float]]
+) -> list[tuple[MemoryId, float]]:
+    """Return each memory once with its best score: best first, ties by id."""
+    if not further:
+        return [(MemoryId(i), score) for i, score in hits]
+    best = dict(further)
+    for i, score in hits:
+        best[i] = max(score, best.get(i, score))
+    return sorted(((MemoryId(i), score) for i, score in best.items()), key=lambda hit: (-hit[1], hit[0]))

@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import structlog
 
 from memory.errors import IndexInUse, IndexRefused
-from memory.index_follower import IndexFollower, index_of_rows, load_snapshot
+from memory.failpoints import reach
+from memory.faiss_index import EXACT_UP_TO
+from memory.index_building import index_of_rows
+from memory.index_follower import IndexFollower, load_snapshot
+from memory.index_traces import IndexTraces, n_beyond
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
 from memory.store.event_log import EventLog
+from memory.store.vectors import read_indexed_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memory.database import Database
 
 log = structlog.get_logger(__name__)
@@ -36,6 +44,7 @@ class IndexSync(IndexFollower):
         folder: where snapshots lie.
         epoch: the owner's; an earlier one is fenced.
         publish_every_s: progress is written to the database at most this often; 0: at each step.
+        exact_up_to: the most memories for which the index is of the exact form.
 
     """
 
@@ -49,8 +58,11 @@ class IndexSync(IndexFollower):
         folder: SnapshotFolder,
         epoch: int,
         publish_every_s: float,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> None:
-        super().__init__(database=database, identity=identity, content=content, use_gpu=use_gpu)
+        super().__init__(
+            database=database, identity=identity, content=content, use_gpu=use_gpu, exact_up_to=exact_up_to
+        )
         self.epoch = epoch
         self._folder = folder
         self._saved_seq = Seq(-1)
@@ -68,6 +80,7 @@ class IndexSync(IndexFollower):
         spare: str | None = None,
         use_gpu: bool = False,
         publish_every_s: float = 0,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> IndexSync:
         """Load the newest snapshot, or rebuild where none can be trusted, and take the index over.
 
@@ -75,7 +88,9 @@ class IndexSync(IndexFollower):
             IndexInUse: a living owner whose name begins with `spare` has it.
 
         """
-        content, saved = _load_or_rebuild(database, folder, identity, use_gpu=use_gpu)
+        content, saved = _load_or_rebuild(
+            database, folder, identity, use_gpu=use_gpu, exact_up_to=exact_up_to
+        )
         epoch = EventLog(database).take_over(owner=owner, applied_seq=content.applied_seq, spare=spare)
         if epoch is None:
             message = f"the index of this database is owned by {EventLog(database).progress().owner}"
@@ -88,6 +103,7 @@ class IndexSync(IndexFollower):
             folder=folder,
             epoch=epoch,
             publish_every_s=publish_every_s,
+            exact_up_to=exact_up_to,
         )
         sync._saved_seq = content.applied_seq if saved else Seq(-1)
         return sync
@@ -111,6 +127,21 @@ class IndexSync(IndexFollower):
             self.publish()
         return n
 
+    def grow(self) -> bool:
+        """Do the same as any index that follows; of the larger one, no snapshot is saved yet.
+
+        Raises:
+            Fenced: another process owns the index now.
+            ModelMismatch: the database's vectors were replaced by another model's.
+            ServerAway: the database cannot be reached; again goes on.
+
+        """
+        has_grown = super().grow()
+        if has_grown:
+            self._saved_seq = Seq(-1)
+            self.publish()
+        return has_grown
+
     def save_snapshot(self) -> str:
         """Save the index as it stands; return the snapshot's name. Searches go on meanwhile.
 
@@ -121,11 +152,16 @@ class IndexSync(IndexFollower):
         """
         self.publish()
         content = self.replica.content
-        name = self._folder.save(content, self.identity)
+        last_event = self._log.mark(content.applied_seq)
+        name = self._folder.save(content, self.identity, last_event=last_event)
         older = self._folder.kept_before(name)
         prune_to = seq_of(older) if older else Seq(0)
+        if (needed := self._growth.needs_after) is not None:
+            prune_to = min(prune_to, needed)
         self._log.commit_snapshot(name=name, seq=content.applied_seq, prune_to=prune_to, epoch=self.epoch)
+        reach("snapshot.recorded")
         self._folder.prune(keep={name, older} if older else {name})
+        reach("snapshot.pruned")
         self._saved_seq = content.applied_seq
         log.info("snapshot_saved", name=name, n_vectors=len(content.index))
         return name
@@ -135,6 +171,31 @@ class IndexSync(IndexFollower):
         super().rebuild(reason)
         self._saved_seq = Seq(-1)
         self.save_snapshot()
+
+    def let_go(self, *, on_progress: Callable[[], None] = lambda: None) -> IndexTraces:
+        """Let go of every memory that is not live: in the index, in both kept snapshots, in the quarantine.
+
+        Snapshots are saved anew only where one holds such a memory, twice, since two are kept; `on_progress`
+        is called after each.
+
+        Raises:
+            Fenced: another process owns the index now.
+            SnapshotFailed: the disk did not take a snapshot; again is harmless.
+
+        """
+        with self._at_head() as connection:
+            live = read_indexed_ids(connection)
+        if n_beyond(live, *self._folder.held()):
+            for _ in range(2):
+                self.save_snapshot()
+                on_progress()
+        content = self.replica.content
+        return IndexTraces(
+            seq=content.applied_seq,
+            n_in_index=n_beyond(live, np.union1d(content.index.ids(), content.catalogue.ids())),
+            n_in_snapshots=n_beyond(live, *self._folder.held()),
+            n_quarantined=self._folder.empty_quarantine(),
+        )
 
     def publish(self) -> None:
         """Say in the database how far the index is, and that its owner lives.
@@ -148,12 +209,13 @@ class IndexSync(IndexFollower):
 
 
 def _load_or_rebuild(
-    database: Database, folder: SnapshotFolder, identity: Identity, *, use_gpu: bool
+    database: Database, folder: SnapshotFolder, identity: Identity, *, use_gpu: bool, exact_up_to: int
 ) -> tuple[Snapshot, bool]:
     try:
         return load_snapshot(database, folder, identity, use_gpu=use_gpu), True
     except IndexRefused as refusal:
-        refused = folder.current()
-        if refused:
-            log.warning("snapshot_refused", reason=str(refusal), kept=str(folder.quarantine(refused)))
-        return index_of_rows(database, identity, use_gpu=use_gpu), False
+        if folder.has_pointer():
+            refused = folder.current()
+            kept = str(folder.quarantine(refused)) if refused else None
+            log.warning("snapshot_refused", reason=str(refusal), kept=kept)
+        return index_of_rows(database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to), False

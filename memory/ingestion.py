@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from memory.embedder import embed_whole
 from memory.errors import ServerAway
+from memory.failpoints import reach
 from memory.models import Seq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
     from memory.messages import RawMemory
     from memory.models import MemoryId
     from memory.store.memories import MemoryStore
-    from memory.store.rows import Key
+    from memory.store.pending import Unembedded
+    from memory.store.rows import Embeddings, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +27,23 @@ class Stored:
 
     new: dict[Key, MemoryId]
     n_known: int
+    n_embedded: int  # of the known: rows that had waited for their embedding
     seq: Seq | None
 
     @property
     def n_new(self) -> int:
         """How many memories have a row since this batch."""
         return len(self.new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A batch with its embeddings, to be committed."""
+
+    new: Sequence[RawMemory]
+    unembedded: Sequence[Unembedded]
+    embeddings: Embeddings  # of the new ones, then of the unembedded
+    n_memories: int
 
 
 class Ingestion:
@@ -43,7 +57,7 @@ class Ingestion:
         """Embed and store what is new, in one transaction with its index events.
 
         A key that has a row keeps it: the first one wins, a deleted one stays deleted, and neither
-        costs a pass through the model.
+        costs a pass through the model. A row that waits for its embedding gets it.
 
         Raises:
             InvalidMemory: a vector came out unusable. Nothing was stored.
@@ -51,14 +65,31 @@ class Ingestion:
             ServerAway: the database cannot be reached. Nothing was stored, or all of it.
 
         """
+        return self.commit(self.prepare(raws))
+
+    def prepare(self, raws: Sequence[RawMemory]) -> Prepared:
+        """Do the first half of `store`: embed what is new, and store nothing."""
         first = {raw.key: raw for raw in reversed(raws)}
         known = self._store.known(first)
         new = [raw for key, raw in first.items() if key not in known]
-        if not new:
-            return Stored(new={}, n_known=len(raws), seq=None)
-        embeddings = self._embedder.encode([raw.content for raw in new])
-        ids, seq = self._store.insert(new, embeddings, model_fingerprint=self._embedder.fingerprint)
-        return Stored(new=ids, n_known=len(raws) - len(ids), seq=seq)
+        left = [unembedded for unembedded in known.values() if unembedded]
+        texts = [raw.content for raw in new] + [unembedded.content for unembedded in left]
+        embeddings = embed_whole(self._embedder, texts)
+        reach("embed.embedded")
+        return Prepared(new=new, unembedded=left, embeddings=embeddings, n_memories=len(raws))
+
+    def commit(self, prepared: Prepared) -> Stored:
+        """Do the second half of `store`. What got a row since the first half keeps that."""
+        n, left = prepared.n_memories, prepared.unembedded
+        if not prepared.new and not left:
+            return Stored(new={}, n_known=n, n_embedded=0, seq=None)
+        ids, seq = self._store.insert(
+            prepared.new,
+            prepared.embeddings,
+            model_fingerprint=self._embedder.fingerprint,
+            unembedded=left,
+        )
+        return Stored(new=ids, n_known=n - len(ids), n_embedded=len(left), seq=seq)
 
     def check_model(self) -> None:
         """Embed a harmless text, to tell a poisonous text from a broken model.

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from memory.errors import Fenced, IndexInUse, ModelMismatch, Recoverable, SettingsError, SnapshotFailed
+from memory.faiss_index import EXACT_UP_TO
 from memory.file_lock import FileLock
 from memory.index_follower import IndexFollower
 from memory.index_sync import INDEXER, IndexSync
 from memory.snapshot import SnapshotFolder
+from memory.store.event_log import EventLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,7 @@ class LocalIndex:
         identity: what its vectors belong to.
         use_gpu: let a GPU answer searches.
         snapshot_every_events: changes after which the owner saves a snapshot by itself.
+        exact_up_to: the most memories for which the index is of the exact form.
 
     Raises:
         SettingsError: the directory is no directory, or cannot be written.
@@ -58,12 +61,14 @@ class LocalIndex:
         identity: Identity,
         use_gpu: bool,
         snapshot_every_events: int,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> None:
         self._directory = directory
         self._database = database
         self._use_gpu = use_gpu
         self._snapshot_every_events = snapshot_every_events
         self._next_snapshot_at = snapshot_every_events
+        self._exact_up_to = exact_up_to
         self._saved_for_itself = -1
         self._identity = identity
         self._turn = threading.RLock()
@@ -121,7 +126,7 @@ class LocalIndex:
         with self._turn:
             if not self._holds_directory and self._lock.try_acquire():  # who held it is gone
                 self._holds_directory, self._identity = True, self._index.identity
-                self._index = self._open()
+                self._take(self._open())
             self._catch_up()
             if not self._holds_directory:
                 message = f"the index in {self._directory} is owned by another process, which saves it"
@@ -138,7 +143,7 @@ class LocalIndex:
         """Make the index anew for the database's new model."""
         with self._turn:
             self._identity = identity
-            self._index = self._open()
+            self._take(self._open())
             self._index.catch_up()
 
     def compare(self) -> Comparison:
@@ -149,7 +154,12 @@ class LocalIndex:
 
     def release(self) -> None:
         """Let another process own the index; this one must not be used any more."""
+        self._index.close()
         self._release()
+
+    def _take(self, index: IndexFollower) -> None:
+        self._index.close()
+        self._index = index
 
     def _open(self) -> IndexFollower:
         if self._holds_directory:
@@ -162,15 +172,21 @@ class LocalIndex:
                     spare=INDEXER,
                     use_gpu=self._use_gpu,
                     publish_every_s=_PUBLISH_EVERY_S,
+                    exact_up_to=self._exact_up_to,
                 )
         log.info("index_followed", reason="another process owns it", directory=str(self._directory))
         return IndexFollower.follow(
-            database=self._database, folder=self._folder, identity=self._identity, use_gpu=self._use_gpu
+            database=self._database,
+            folder=self._folder,
+            identity=self._identity,
+            use_gpu=self._use_gpu,
+            exact_up_to=self._exact_up_to,
         )
 
     def _catch_up(self) -> None:
         try:
             self._index.catch_up()
+            self._index.grow()
             self._save_when_due()
         except Fenced as error:
             self._step_down(error)
@@ -189,11 +205,14 @@ class LocalIndex:
     def _step_down(self, error: Fenced) -> None:
         """Follow from now on: another process owns the index in the database, in another directory."""
         log.warning("index_followed", reason=str(error), directory=str(self._directory))
-        self._index = IndexFollower(
-            database=self._database,
-            identity=self._index.identity,
-            content=self._index.replica.content,
-            use_gpu=self._use_gpu,
+        self._take(
+            IndexFollower(
+                database=self._database,
+                identity=self._index.identity,
+                content=self._index.replica.content,
+                use_gpu=self._use_gpu,
+                exact_up_to=self._exact_up_to,
+            )
         )
 
     def _save_for_itself(self) -> None:
@@ -201,7 +220,8 @@ class LocalIndex:
         content = self._index.replica.content
         if content.applied_seq == self._saved_for_itself:
             return
-        name = self._folder.save(content, self._index.identity)
+        last_event = EventLog(self._database).mark(content.applied_seq)
+        name = self._folder.save(content, self._index.identity, last_event=last_event)
         older = self._folder.kept_before(name)
         self._folder.prune(keep={name, older} if older else {name})
         self._saved_for_itself = content.applied_seq

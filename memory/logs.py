@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+_OURS = ("memory", "ingest", "api_stub")
 _CHATTY = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat")
 """They log every task: two ticks a second would fill the disk with nothing."""
 
@@ -16,9 +17,10 @@ def log_as_a_library() -> None:
 
     Nothing is printed unless the program asks its logging to: a library does not write on its streams.
     """
-    ours = logging.getLogger("memory")
-    if not ours.handlers:
-        ours.addHandler(logging.NullHandler())
+    for package in _OURS:
+        logger = logging.getLogger(package)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
     if structlog.is_configured():
         return
     structlog.configure(

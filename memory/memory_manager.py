@@ -17,6 +17,8 @@ from memory.relations import MAX_DEPTH, related
 from memory.results import CleanupStats, RelatedMemory, SearchResult, relationship_of, result_of
 from memory.settings import Settings, read_settings
 from memory.validation import (
+    MAX_CONTEXT,
+    MAX_HIT_CONTEXT,
     MAX_LIMIT,
     check_direction,
     check_limit,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
     from memory.index_comparison import Comparison
     from memory.messages import RawMemory
 
@@ -176,6 +178,26 @@ class MemoryManager:
         except NotFound:
             return None
 
+    def get_context(self, memory_id: int, before: int = 2, after: int = 2) -> list[Memory]:
+        """Return a memory with its neighbours in its conversation, in their order.
+
+        A conversation is what has the same namespace and source, and `position` in its metadata; a memory
+        without a position has no neighbours.
+
+        Args:
+            memory_id: of a live memory.
+            before: at most so many that come before it, 0..100.
+            after: at most so many that come after it, 0..100.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+            InvalidMemory: `before` or `after` is not allowed.
+
+        """
+        before = check_whole("before", before, low=0, high=MAX_CONTEXT)
+        after = check_whole("after", after, low=0, high=MAX_CONTEXT)
+        return self._open_process().store.context(_memory_id(memory_id), before=before, after=after)
+
     def update_memory(
         self,
         memory_id: int,
@@ -235,6 +257,7 @@ class MemoryManager:
         *,
         namespace: str = DEFAULT_NAMESPACE,
         expand: int = 0,
+        context: int = 0,
     ) -> list[SearchResult]:
         """Search by meaning, best first. If `limit` memories match the filters, so many come back.
 
@@ -249,6 +272,8 @@ class MemoryManager:
             expand: up to so many memories associated with a hit come along behind the hits, of any
                 type, the strongest association first, marked with `expanded_from` and `relationship`;
                 0..1000.
+            context: so many messages before and after each result in its conversation are shown with it,
+                as `before` and `after`; 0..10.
 
         Raises:
             InvalidMemory: names the argument, its value and what is allowed.
@@ -263,6 +288,7 @@ class MemoryManager:
             min_score=check_number("min_score", min_score, low=-1, high=1),
             min_seq=None,
             expand=check_whole("expand", expand, low=0, high=MAX_LIMIT),
+            context=check_whole("context", context, low=0, high=MAX_HIT_CONTEXT),
         )
         return [
             result_of(hit) for hit in self._open_process().with_model(lambda steps: steps.search(request))
@@ -471,6 +497,9 @@ def _load(embedding_model: str | Embedder | None, settings: Settings) -> Embedde
         use_gpu=settings.use_gpu,
         n_threads=settings.embed_threads,
         batch_tokens=settings.embed_batch_tokens,
+        engine=settings.embedding_engine,
+        precision=settings.embedding_precision,
+        cache=settings.model_cache,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uuid_utils
 
@@ -20,11 +20,10 @@ from memory.validation import (
     check_type,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 DEFAULT_NAMESPACE = "default"
+DEFAULT_SOURCE = "user"
 ENVELOPE_VERSION = 1
+_HIGHEST_POSITION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +48,13 @@ class RawMemory:
         """`metadata["importance"]`, 0..1, or `None` where absent (it counts as neutral)."""
         value = self.metadata.get("importance")
         return None if value is None else float(value)
+
+    @property
+    def position(self) -> int | None:
+        """`metadata["position"]`, its place in the conversation that `source` names; `None` where absent."""
+        value = self.metadata.get("position")
+        is_one = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _HIGHEST_POSITION
+        return value if is_one else None
 
     def stored_as(self, memory_id: MemoryId) -> Memory:
         """Return the memory that this becomes in a new row."""
@@ -77,7 +83,7 @@ def raw_memory(
     *,
     max_content_bytes: int,
     memory_type: object = MemoryType.EPISODIC,
-    source: object = "user",
+    source: object = DEFAULT_SOURCE,
     metadata: object = None,
     uid: object = None,
     namespace: object = DEFAULT_NAMESPACE,
@@ -113,6 +119,19 @@ def raw_memory(
     )
 
 
+def raw_of(memory: Memory) -> RawMemory:
+    """Return the raw memory that a stored one was, or was changed to."""
+    return RawMemory(
+        uid=memory.uid,
+        namespace=memory.namespace,
+        content=memory.content,
+        memory_type=memory.memory_type,
+        source=memory.source,
+        metadata=memory.metadata,
+        created_at=memory.created_at,
+    )
+
+
 FIELDS = frozenset({"content", "memory_type", "source", "metadata", "uid", "created_at", "namespace"})
 """What a JSON memory may hold; only `content` must be there."""
 
@@ -121,7 +140,8 @@ def from_mapping(data: object, *, max_content_bytes: int) -> RawMemory:
     """Validate one decoded JSON object with the keys of `FIELDS`. An unknown key is refused, not ignored."""
     if not isinstance(data, dict):
         raise InvalidMemory(field="memory", value=data, allowed="a JSON object")
-    if unknown := sorted(set(data) - FIELDS, key=str):
+    if not data.keys() <= FIELDS:
+        unknown = sorted(set(data) - FIELDS, key=str)
         raise InvalidMemory(
             field=str(unknown[0]), value=data[unknown[0]], allowed=f"one of {', '.join(sorted(FIELDS))}"
         )
@@ -146,7 +166,7 @@ def decode_object(text: str | bytes) -> dict[str, Any]:
 
 def to_envelope(raw: RawMemory) -> bytes:
     """Encode for the stream: UTF-8 JSON with a version, so that a later reader can tell."""
-    return json.dumps(
+    return _ENCODER.encode(
         {
             "v": ENVELOPE_VERSION,
             "uid": raw.uid,
@@ -156,10 +176,7 @@ def to_envelope(raw: RawMemory) -> bytes:
             "source": raw.source,
             "metadata": raw.metadata,
             "created_at": raw.created_at.isoformat(),
-        },
-        ensure_ascii=False,
-        allow_nan=False,
-        separators=(",", ":"),
+        }
     ).encode()
 
 
@@ -181,18 +198,54 @@ def from_envelope(body: bytes, *, max_content_bytes: int) -> RawMemory:
     return from_mapping(data, max_content_bytes=max_content_bytes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """Whose memory it is, for a body that may be broken; `None` for what it does not say usably."""
+
+    namespace: str | None = None
+    uid: str | None = None
+    source: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """(namespace, uid), `None` where either is missing."""
+        return None if self.namespace is None or self.uid is None else (self.namespace, self.uid)
+
+
+def peek_label(body: bytes) -> Label:
+    """Return the label of an envelope that may be broken."""
+    try:
+        return label_of(json.loads(body))
+    except (ValueError, RecursionError):
+        return Label()
+
+
+def label_of(data: object) -> Label:
+    """Return the label in a decoded envelope or search hit, or in anything else that was decoded."""
+    if not isinstance(data, dict):
+        return Label()
+    return Label(
+        namespace=_usable_name(data.get("namespace")),
+        uid=_usable_name(data.get("uid")),
+        source=DEFAULT_SOURCE if data.get("source") is None else _usable_name(data["source"]),
+    )
+
+
 def peek_key(body: bytes) -> tuple[str, str] | None:
     """Return (namespace, uid) of an envelope that may be broken; `None` where it has no usable ones."""
+    return peek_label(body).key
+
+
+def _usable_name(value: object) -> str | None:
     try:
-        data: Mapping[str, Any] = json.loads(body)
-        return check_name("namespace", data["namespace"]), check_name("uid", data["uid"])
-    except (ValueError, KeyError, TypeError, RecursionError, InvalidMemory):
+        return check_name("name", value)
+    except InvalidMemory:
         return None
 
 
 def _load(text: str | bytes) -> object:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text if isinstance(text, str) else _decoded(text))
     except InvalidMemory:
         raise
     except UnicodeDecodeError as error:
@@ -203,5 +256,15 @@ def _load(text: str | bytes) -> object:
         raise InvalidMemory(field="memory", value=text, allowed=f"valid JSON ({error})") from None
 
 
+def _decoded(text: bytes) -> str:
+    is_plain = text[:1] == b"{" and text[1:2] != b"\0"  # as nearly all: finding out costs as much as decoding
+    return text.decode("utf-8" if is_plain else json.detect_encoding(text), "surrogatepass")
+
+
 def _refuse_constant(name: str) -> object:
     raise InvalidMemory(field="memory", value=name, allowed="JSON with finite numbers only")
+
+
+# Made once: the functions of `json` make a new one for each call with options.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -177,17 +177,25 @@ class SearchHit:
 
     `score` is the cosine of query and memory, -1..1, higher is nearer. `rank` counts from 1.
     `relation` is set where the memory came along as a neighbour of a hit, and names that hit.
+    `before` and `after` are what was said around it in its conversation, in order, if that was asked for.
     """
 
     memory: Memory
     score: float
     rank: int
     relation: Relation | None = None
+    before: tuple[Memory, ...] = ()
+    after: tuple[Memory, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the memory's mapping with `score` and `rank` added, and a neighbour's `relation`."""
-        relation = {"relation": self.relation.as_json()} if self.relation else {}
-        return {**self.memory.as_json(), "score": self.score, "rank": self.rank, **relation}
+        """Return the memory's mapping with `score` and `rank` added, and what else there is of a hit."""
+        found = {**self.memory.as_json(), "score": self.score, "rank": self.rank}
+        if self.relation:
+            found["relation"] = self.relation.as_json()
+        for name, some in (("before", self.before), ("after", self.after)):
+            if some:
+                found[name] = [memory.as_json() for memory in some]
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchHit:
@@ -198,6 +206,8 @@ class SearchHit:
             score=data["score"],
             rank=data["rank"],
             relation=Relation.from_json(relation) if relation else None,
+            before=tuple(Memory.from_json(memory) for memory in data.get("before", ())),
+            after=tuple(Memory.from_json(memory) for memory in data.get("after", ())),
         )
 
 
@@ -240,6 +250,7 @@ class SearchRequest:
     min_score: float
     min_seq: Seq | None
     expand: int = 0  # how many neighbours of the hits may come along
+    context: int = 0  # how many messages before each, and after it, are shown with it
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping that `from_json` reads back."""
@@ -251,6 +262,7 @@ class SearchRequest:
             "min_score": self.min_score,
             "min_seq": self.min_seq,
             "expand": self.expand,
+            "context": self.context,
         }
 
     @classmethod
@@ -265,4 +277,5 @@ class SearchRequest:
             min_score=data["min_score"],
             min_seq=None if data["min_seq"] is None else Seq(data["min_seq"]),
             expand=data.get("expand", 0),
+            context=data.get("context", 0),
         )

@@ -23,7 +23,7 @@ from memory.store.memories import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
     from memory.models import SearchHit, SearchRequest
     from memory.settings import Settings
 
@@ -93,15 +93,15 @@ class OneProcess:
             self.database.close()
 
     def with_model(self, step: Callable[[ModelSteps], T]) -> T:
-        """Take a step with the serving model; once more if `change_model` replaced it meanwhile."""
-        steps = self._steps
-        try:
-            return step(steps)
-        except ModelMismatch:
-            with self._model_turn:
-                if self._steps is steps:
-                    raise
-            return step(self._steps)
+        """Take a step with the serving model; again each time that `change_model` replaced it meanwhile."""
+        while True:
+            steps = self._steps
+            try:
+                return step(steps)
+            except ModelMismatch:
+                with self._model_turn:
+                    if self._steps is steps:
+                        raise
 
     def change_model(self, embedder: Embedder, *, on_progress: Callable[[int, int], None]) -> int:
         """Embed everything again and go over to this model; return how many were embedded."""

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memory.errors import MemorySystemError, Recoverable
+from memory.failpoints import arm
 from memory.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def run_process(name: str, run: Callable[[Settings], int]) -> int:
     """Run with the settings of the environment; return the exit code. Our errors become one line."""
     try:
-        return run(read_settings())
+        settings = read_settings()
+        arm(settings.failpoints)
+        return run(settings)
     except Recoverable as error:
         sys.stderr.write(f"{name}: {error}\n")
         return os.EX_TEMPFAIL  # a server is away: start again in a moment

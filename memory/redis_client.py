@@ -15,7 +15,7 @@ from memory.errors import QueueFull, ServerAway
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RETRY_WHEN_FULL_S", "OutOfMemoryError", "ResponseError", "connect", "translated"]
+__all__ = ["RETRY_WHEN_FULL_S", "OutOfMemoryError", "RedisError", "ResponseError", "connect", "translated"]
 
 RETRY_WHEN_FULL_S = 1.0
 SOCKET_TIMEOUT_S = 10.0
@@ -25,7 +25,8 @@ SOCKET_TIMEOUT_S = 10.0
 def connect(url: str) -> redis.Redis:
     """Return a client of one Redis database. Connects at the first command; safe to share between threads.
 
-    A command is tried again three times when the connection breaks, so each must bear being run twice.
+    A command is tried again three times when the connection breaks, so each must bear being run twice. Where
+    there is no answer in time there is no other try: it would only make the silence longer.
     """
     client: redis.Redis = redis.Redis.from_url(
         url,
@@ -33,7 +34,9 @@ def connect(url: str) -> redis.Redis:
         socket_connect_timeout=3,
         socket_keepalive=True,
         health_check_interval=25,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 3),
+        retry=Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=1), 3, supported_errors=(redis.ConnectionError,)
+        ),
     )
     return client
 

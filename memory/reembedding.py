@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
+from memory.embedder import embed_whole
 from memory.errors import InvalidMemory, ServerAway, SettingsError
 from memory.store.generations import Generations, fold
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from memory.database import Database
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
     from memory.models import MemoryId
     from memory.store.generations import Batch, Content
 
@@ -181,12 +182,16 @@ def _problem_with(embedder: Embedder) -> str | None:
     return None
 
 
-def _encode(embedder: Embedder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    rows, shape = embedder.encode(texts), (len(texts), embedder.embedding_dim)
-    if rows.shape != shape:
-        message = f"the embeddings have shape {rows.shape}, expected {shape}"
+def _encode(embedder: Embedder, texts: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    embeddings = embed_whole(embedder, texts)
+    if len(embeddings) != len(texts):
+        message = f"there are {len(embeddings)} embeddings, expected {len(texts)}"
         raise ValueError(message)
-    if not (np.abs(np.linalg.norm(rows, axis=1) - 1) < _TOLERANCE).all():  # nor may it be NaN
-        message = "an embedding is not finite or not of length 1"
-        raise ValueError(message)
-    return rows
+    for rows in embeddings:
+        if not len(rows) or rows.shape[1:] != (embedder.embedding_dim,):
+            message = f"an embedding has shape {rows.shape}, expected (1 or more, {embedder.embedding_dim})"
+            raise ValueError(message)
+        if not (np.abs(np.linalg.norm(rows, axis=1) - 1) < _TOLERANCE).all():  # nor may it be NaN
+            message = "an embedding is not finite or not of length 1"
+            raise ValueError(message)
+    return embeddings

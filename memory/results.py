@@ -32,11 +32,16 @@ class RelatedMemory(TypedDict):
 
 
 class SearchResult(TypedDict):
-    """One answer of `search_memories`. The last two only where it came along as a neighbour of a hit."""
+    """One answer of `search_memories`, with what was said around it if that was asked for.
+
+    The last two are only there where it came along as a neighbour of a hit.
+    """
 
     memory: Memory
     score: float  # cosine of query and memory, -1..1, higher is nearer
     rank: int  # from 1
+    before: NotRequired[list[Memory]]  # in the order of the conversation
+    after: NotRequired[list[Memory]]
     expanded_from: NotRequired[int]  # the hit's id
     relationship: NotRequired[Relationship]
 
@@ -64,6 +69,8 @@ def relationship_of(relation: Relation) -> Relationship:
 def result_of(hit: SearchHit) -> SearchResult:
     """Return the dictionary of a hit, or of a hit's neighbour."""
     result = SearchResult(memory=hit.memory, score=hit.score, rank=hit.rank)
+    if hit.before or hit.after:
+        result["before"], result["after"] = list(hit.before), list(hit.after)
     if hit.relation:
         result["expanded_from"] = hit.relation.path[0]
         result["relationship"] = relationship_of(hit.relation)

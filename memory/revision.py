@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from memory.embedder import embed_whole
 from memory.messages import raw_memory
 from memory.store.memories import Embedded
 from memory.validation import MAX_CONTENT_BYTES, check_metadata
@@ -12,16 +13,16 @@ from memory.validation import MAX_CONTENT_BYTES, check_metadata
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
     from memory.messages import RawMemory
     from memory.models import Memory, MemoryId, Metadata
     from memory.store.memories import MemoryStore
 
 
 class Revision:
-    """Revises memories with one model."""
+    """Revises memories with one model, or, with none, leaves a new content to be embedded by the pipeline."""
 
-    def __init__(self, *, store: MemoryStore, embedder: Embedder, max_content_bytes: int) -> None:
+    def __init__(self, *, store: MemoryStore, embedder: Embedder | None, max_content_bytes: int) -> None:
         self._store = store
         self._embedder = embedder
         self._max_content_bytes = max_content_bytes
@@ -62,9 +63,9 @@ class Revision:
             if _says_the_same(old, new):
                 return old
             is_reworded = new.content != old.content
-            if is_reworded and embedding is None:
+            if is_reworded and embedding is None and self._embedder is not None:
                 embedding = Embedded(
-                    vector=self._embedder.encode([new.content])[0],
+                    vectors=embed_whole(self._embedder, [new.content])[0],
                     model_fingerprint=self._embedder.fingerprint,
                 )
             replaced = self._store.replace(old, new, embedding=embedding if is_reworded else None)

@@ -80,11 +80,12 @@ memories = Table(
     Column("created_at", Instant, nullable=False),
     Column("stored_at", Instant, nullable=False),
     Column("last_access_at", Instant),
-    Column("embedding", LargeBinary),  # float32 little-endian, dimension of the model, length 1
+    Column("embedding", LargeBinary),  # float32 little-endian, a vector of length 1 a window
     Column("model_fingerprint", Text),
     Column("status", String(8), nullable=False),  # ready, or pending until it has an embedding
     Column("version", Integer, nullable=False),
     Column("deleted_at", Instant),  # a tombstone: content, metadata and embedding are gone
+    Column("position", Integer),  # in the conversation that its source names
     UniqueConstraint("namespace", "uid"),
     CheckConstraint("deleted_at IS NOT NULL OR content IS NOT NULL", name="live_has_content"),
     CheckConstraint(
@@ -101,6 +102,26 @@ Index(
     memories.c.created_at,
     postgresql_where=memories.c.deleted_at.is_(None),
     sqlite_where=memories.c.deleted_at.is_(None),
+)
+
+Index(
+    "ix_memories_pending",
+    memories.c.stored_at,
+    memories.c.id,
+    postgresql_where=memories.c.status == "pending",
+    sqlite_where=memories.c.status == "pending",
+)
+
+# Neighbours in a conversation: by date, and where dates are the same, by position.
+Index(
+    "ix_memories_conversation",
+    memories.c.namespace,
+    memories.c.source,
+    memories.c.created_at,
+    memories.c.position,
+    memories.c.id,
+    postgresql_where=memories.c.position.is_not(None),
+    sqlite_where=memories.c.position.is_not(None),
 )
 
 # One row. `head` is the newest event's number: taking it under the row's lock, last in the
@@ -132,7 +153,7 @@ next_embeddings = Table(
         autoincrement=False,
     ),
     Column("model_fingerprint", Text, nullable=False),
-    Column("embedding", LargeBinary, nullable=False),  # float32 little-endian, length 1
+    Column("embedding", LargeBinary, nullable=False),  # float32 little-endian, as above
 )
 
 index_events = Table(

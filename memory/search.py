@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from memory.errors import NotYetSearchable, ServerAway
 from memory.models import Memory, MemoryId, SearchHit, SearchRequest
 from memory.relations import neighbours
+from memory.unit_vectors import usable_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
-    from memory.index_replica import IndexReplica
+    from memory.index_replica import IndexReplica, Nearest
+    from memory.models import MemoryType
     from memory.store.associations import Associations
+    from memory.store.candidates import Candidate
     from memory.store.memories import MemoryStore
+
+    Vector = npt.NDArray[np.float32]
+
+_SPARE = 10  # candidates beyond what is asked for: some may be gone
+_MOST_SPARE = 110
+_LOOKED_THROUGH = 400  # candidates, after which those that are about as near as the last one are let be
 
 RECALL_NOTED_EVERY = timedelta(hours=1)
 """`last_access_at` is written at most this often for each memory."""
@@ -33,7 +44,7 @@ class Searcher:
         replica: Callable[[], IndexReplica],
         store: MemoryStore,
         associations: Associations,
-        embed_query: Callable[[str], npt.NDArray[np.float32]],
+        embed_query: Callable[[str], Vector],
     ) -> None:
         self._replica = replica
         self._store = store
@@ -48,6 +59,7 @@ class Searcher:
         If so many memories match, so many come back: the filter works inside the index, and hits whose
         row is gone meanwhile are made up for. Behind them come up to `request.expand` memories that are
         associated with a hit, the strongest association first, each with its `relation` and whatever type.
+        Up to `request.context` messages before and after each in its conversation are shown with it.
 
         Args:
             request: what is looked for.
@@ -68,7 +80,17 @@ class Searcher:
         if request.expand:
             hits += self._neighbours(replica, query, hits, limit=request.expand)
         self._remember_recalls(hits)
-        return hits
+        return self._with_context(hits, n=request.context) if request.context else hits
+
+    def _with_context(self, hits: Sequence[SearchHit], *, n: int) -> list[SearchHit]:
+        """Return the hits with what was said around each; one that is gone since has nothing around it."""
+        found = self._store.contexts([hit.memory.id for hit in hits], before=n, after=n)
+        return [
+            replace(hit, before=tuple(context.before), after=tuple(context.after))
+            if (context := found.get(hit.memory.id))
+            else hit
+            for hit in hits
+        ]
 
     def note_recalls(self) -> None:
         """Write down which memories were found since the last call: off the path of a search.
@@ -101,26 +123,31 @@ class Searcher:
     def _neighbours(
         self,
         replica: IndexReplica,
-        query: npt.NDArray[np.float32],
+        query: Vector,
         hits: Sequence[SearchHit],
         *,
         limit: int,
     ) -> list[SearchHit]:
         found = neighbours(self._associations, [hit.memory.id for hit in hits], limit=limit)
-        ids = [relation.memory_id for relation in found]
-        live, scores = self._store.live(ids), replica.scores(query, ids=ids)
-        there = [
-            relation for relation in found if relation.memory_id in live and relation.memory_id in scores
-        ]
+        near = replica.scores(query, ids=[relation.memory_id for relation in found])
+        live = {m.id: (m, score) for m, score in self._scored(replica, query, near)}
+        there = [relation for relation in found if relation.memory_id in live]
         return [
-            SearchHit(memory=live[r.memory_id], score=scores[r.memory_id], rank=rank, relation=r)
+            SearchHit(memory=live[r.memory_id][0], score=live[r.memory_id][1], rank=rank, relation=r)
             for rank, r in enumerate(there, start=len(hits) + 1)
         ]
 
     def _live_hits(
-        self, replica: IndexReplica, query: npt.NDArray[np.float32], request: SearchRequest
+        self, replica: IndexReplica, query: Vector, request: SearchRequest
     ) -> list[tuple[Memory, float]]:
-        k = request.limit + 10
+        """Return the best live memories with exact scores, by score, then id.
+
+        The index may not know scores exactly: it is asked for more candidates, and for yet more while one
+        that it did not give could still belong among the best, within reason.
+        """
+        k = request.limit + (
+            _SPARE if replica.is_exact else min(max(_SPARE, request.limit // 2), _MOST_SPARE)
+        )
         while True:
             found = replica.search(
                 query,
@@ -129,10 +156,52 @@ class Searcher:
                 k=k,
                 min_score=request.min_score,
             )
-            live = self._store.live(
-                [i for i, _ in found], namespace=request.namespace, memory_types=request.memory_types
+            scored = self._scored(
+                replica, query, found, namespace=request.namespace, memory_types=request.memory_types
             )
-            hits = [(live[i], score) for i, score in found if i in live]
-            if len(hits) >= request.limit or len(found) < k:
-                return hits[: request.limit]
+            hits = [hit for hit in scored if hit[1] >= request.min_score][: request.limit]
+            if len(found.hits) < k:
+                return hits
+            settled = len(hits) == request.limit and hits[-1][1] >= found.hits[-1][1] + found.slack
+            if settled or (len(hits) == request.limit and k >= _LOOKED_THROUGH):
+                return hits
             k *= 4
+
+    def _scored(
+        self,
+        replica: IndexReplica,
+        query: Vector,
+        found: Nearest,
+        *,
+        namespace: str | None = None,
+        memory_types: Sequence[MemoryType] | None = None,
+    ) -> list[tuple[Memory, float]]:
+        """Return those found that are live, with exact scores: by score, then id."""
+        scores = dict(found.hits)
+        if not found.slack:
+            rows = self._store.live(list(scores), namespace=namespace, memory_types=memory_types)
+            return [(rows[i], score) for i, score in found.hits if i in rows]
+        live = self._store.candidates(list(scores), namespace=namespace, memory_types=memory_types)
+        exact = _exact_scores(query, live, scores, model_fingerprint=replica.model_fingerprint)
+        return sorted(((live[i].memory, exact[i]) for i in live), key=lambda hit: (-hit[1], hit[0].id))
+
+
+def _exact_scores(
+    query: Vector,
+    live: Mapping[MemoryId, Candidate],
+    scores: Mapping[MemoryId, float],
+    *,
+    model_fingerprint: str,
+) -> dict[MemoryId, float]:
+    """Return the cosine of the query and each live candidate, from its row: that of its nearest window.
+
+    Where that is another model's by now, or damaged, the index's own score stands.
+    """
+    ours = [i for i, candidate in live.items() if candidate.model_fingerprint == model_fingerprint]
+    is_good, vectors, counts = usable_vectors([live[i].embedding for i in ours], dim=len(query))
+    # Not by a matrix product: there, equal embeddings may differ in the last digit.
+    cosines = np.clip((vectors * query).sum(axis=1), -1, 1)
+    if len(vectors) > len(counts):
+        cosines = np.maximum.reduceat(cosines, np.cumsum(counts) - counts)
+    good = [i for i, is_one in zip(ours, is_good.tolist(), strict=True) if is_one]
+    return {i: scores[i] for i in live} | dict(zip(good, cosines.tolist(), strict=True))

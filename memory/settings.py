@@ -9,9 +9,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from memory.engine_choice import EngineName, Precision, problem_of_engine, problem_of_precision
 from memory.errors import SettingsError
 from memory.validation import MAX_CONTENT_BYTES
 
@@ -69,10 +70,36 @@ class Settings(BaseSettings):
         alias="USE_GPU",
         description="Embed and search on the GPU; the start is refused where CUDA or faiss-gpu is missing.",
     )
-    durability: Literal["redis", "fsync"] = Field(
+    embedding_engine: EngineName = Field(
+        default="auto",
+        alias="EMBEDDING_ENGINE",
+        description="What runs the model; `auto`: the fastest here with practically the same vectors.",
+    )
+    embedding_precision: Precision = Field(
+        default="auto",
+        alias="EMBEDDING_PRECISION",
+        description="Of the model's arithmetic; `auto` likewise. `int8` is another model to a database: "
+        "see `memory reembed`.",
+    )
+    embedding_cache: Path | None = Field(
+        default=None,
+        alias="EMBEDDING_CACHE",
+        description="Directory of models prepared for OpenVINO. Absent: `models` under `MEMORY_HOME`.",
+    )
+    durability: Literal["redis", "fsync", "db"] = Field(
         default="redis",
         alias="MEMORY_DURABILITY",
         description="What `accepted` promises: see *What accepted means*.",
+    )
+    mode: Literal["development", "production"] = Field(
+        default="development",
+        alias="MEMORY_MODE",
+        description="`production` refuses what is only there for tests.",
+    )
+    failpoints: Path | None = Field(
+        default=None,
+        alias="MEMORY_FAILPOINTS",
+        description="For tests: a directory of failpoints; refused in production.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", alias="MEMORY_LOG_LEVEL", description="Least severe log event that is written."
@@ -92,25 +119,33 @@ class Settings(BaseSettings):
         description="Bound of each ingest stream; past it producers get `QueueFull`.",
     )
     embed_batch: int = Field(
-        default=256,
+        default=512,
         ge=1,
         le=4096,
         alias="MEMORY_EMBED_BATCH",
         description="Memories read and committed together.",
     )
     embed_batch_tokens: int = Field(
-        default=2048,
-        ge=64,
+        default=0,
+        ge=0,
         le=1_048_576,
         alias="MEMORY_EMBED_BATCH_TOKENS",
-        description="Word pieces in one pass through the model, padding included.",
+        description="Word pieces in one pass through the model, padding included; 0: what is fastest.",
+    )
+    embed_workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        alias="MEMORY_EMBED_WORKERS",
+        description="Processes of `memory up` that embed; 0: one a core, as far as the memory goes; one "
+        "with `USE_GPU`.",
     )
     embed_threads: int = Field(
         default=0,
         ge=0,
         le=1024,
         alias="MEMORY_EMBED_THREADS",
-        description="Threads of an embed worker; 0: all cores.",
+        description="Threads of an embed worker; 0: all cores, of `memory up` its share of them.",
     )
     drain_budget_s: float = Field(
         default=10,
@@ -118,6 +153,13 @@ class Settings(BaseSettings):
         le=60,
         alias="MEMORY_DRAIN_BUDGET_S",
         description="Longest that one drain task works.",
+    )
+    watchdog_s: float = Field(
+        default=120,
+        ge=1,
+        le=3600,
+        alias="MEMORY_WATCHDOG_S",
+        description="A pass through the model or a transaction that takes this long hangs: the worker ends.",
     )
     max_deliveries: int = Field(
         default=5,
@@ -142,6 +184,20 @@ class Settings(BaseSettings):
         le=3600,
         alias="MEMORY_MAINTENANCE_TICK_S",
         description="Pace of the look for due jobs.",
+    )
+    stuck_after_s: float = Field(
+        default=60,
+        ge=1,
+        le=3600,
+        alias="MEMORY_STUCK_AFTER_S",
+        description="Without progress for so long, what waits is called `stuck`.",
+    )
+    audit_every_s: float = Field(
+        default=3600,
+        ge=1,
+        le=31_536_000,
+        alias="MEMORY_AUDIT_EVERY_S",
+        description="Period of the audit of index, snapshots and rows.",
     )
     snapshot_every_s: float = Field(
         default=60,
@@ -207,7 +263,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
 
-    @field_validator("home", "index_path")
+    @field_validator("home", "index_path", "failpoints", "embedding_cache")
     @classmethod
     def _check_path(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -228,10 +284,40 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("embedding_engine")
+    @classmethod
+    def _check_engine(cls, value: EngineName, info: ValidationInfo) -> EngineName:
+        problem = problem_of_engine(value, use_gpu=info.data.get("use_gpu", False))
+        if problem:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("embedding_precision")
+    @classmethod
+    def _check_precision(cls, value: Precision, info: ValidationInfo) -> Precision:
+        engine = info.data.get("embedding_engine", "auto")
+        problem = problem_of_precision(value, engine, use_gpu=info.data.get("use_gpu", False))
+        if problem:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("failpoints")
+    @classmethod
+    def _check_failpoints(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("mode") == "production":
+            message = "absent where MEMORY_MODE = production"
+            raise ValueError(message)
+        return value
+
     @property
     def index_directory(self) -> Path:
         """Where the index's snapshots and its lock lie."""
         return self.index_path or self.home / "index"
+
+    @property
+    def model_cache(self) -> Path:
+        """Where prepared models lie."""
+        return self.embedding_cache or self.home / "models"
 
     @property
     def database_url(self) -> str:

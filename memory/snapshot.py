@@ -3,37 +3,47 @@
 index/
 ├── owner.lock              held by the one process that may change the index
 ├── CURRENT                 the name of the newest complete snapshot
-├── snapshots/NAME/         vectors.faiss  catalogue.npz  manifest.json
-└── quarantine/NAME/        what was refused, kept for a look
+├── snapshots/NAME/         vectors.faiss  catalogue.npz  windows.faiss  windows.npz  manifest.json
+└── quarantine/NAME/        what was refused, kept for a look until something is erased
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import uuid_utils
 
 from memory.catalogue import Catalogue
 from memory.errors import IndexRefused, SnapshotFailed
+from memory.failpoints import reach
 from memory.faiss_index import FAISSIndex
 from memory.models import Identity, Seq
+from memory.snapshot_manifest import (
+    FORMAT,
+    MANIFEST,
+    check_files,
+    check_identity,
+    read_manifest,
+    sealed,
+    sha256_of,
+)
+from memory.window_index import WindowIndex, read_owners
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from memory.catalogue import Ids
 
-FORMAT = 1
 _VECTORS = "vectors.faiss"
 _CATALOGUE = "catalogue.npz"
-_MANIFEST = "manifest.json"
+_WINDOWS = "windows.faiss"
+_WINDOW_OWNERS = "windows.npz"
+_FILES = (_VECTORS, _CATALOGUE, _WINDOWS, _WINDOW_OWNERS)
 _NAME = re.compile(r"\d{20}-[0-9a-f]{12}")
 
 
@@ -41,9 +51,19 @@ _NAME = re.compile(r"\d{20}-[0-9a-f]{12}")
 class Snapshot:
     """A snapshot that was loaded, or is about to be saved."""
 
-    index: FAISSIndex
+    index: FAISSIndex  # the first window of each memory, which is mostly all of it
+    windows: WindowIndex  # the others
     catalogue: Catalogue
     applied_seq: Seq
+
+    @property
+    def slack(self) -> float:
+        """How far a score may be from the cosine; 0 where both are exact."""
+        return max(self.index.slack, self.windows.slack)
+
+    def outgrown(self, *, exact_up_to: int) -> bool:
+        """Return whether either holds more than its form is good for."""
+        return any(part.outgrown(exact_up_to=exact_up_to) for part in (self.index, self.windows))
 
 
 class SnapshotFolder:
@@ -55,10 +75,15 @@ class SnapshotFolder:
         self._snapshots.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
 
-    def save(self, snapshot: Snapshot, identity: Identity) -> str:
+    def save(self, snapshot: Snapshot, identity: Identity, *, last_event: str | None = None) -> str:
         """Write a snapshot and make it the current one; return its name.
 
         Killed at any point, CURRENT names a complete snapshot: the new one or the one before.
+
+        Args:
+            snapshot: what to save.
+            identity: what its vectors belong to.
+            last_event: the mark of the last event in it, where there is one.
 
         Raises:
             SnapshotFailed: the disk did not take it; the one before is still there.
@@ -68,10 +93,12 @@ class SnapshotFolder:
         name = f"{snapshot.applied_seq:020d}-{uuid_utils.uuid7().hex[:12]}"
         unfinished = self._snapshots / f"tmp-{name}"
         try:
-            self._write(snapshot, identity, unfinished)
+            self._write(snapshot, identity, unfinished, last_event=last_event)
             unfinished.rename(self._snapshots / name)
             _fsync(self._snapshots)
+            reach("snapshot.renamed")
             self._point_to(name)
+            reach("snapshot.current")
         except (OSError, RuntimeError) as error:  # FAISS says RuntimeError when the disk is full
             shutil.rmtree(unfinished, ignore_errors=True)
             if self.current() != name:
@@ -80,21 +107,29 @@ class SnapshotFolder:
             raise SnapshotFailed(message) from error
         return name
 
-    def _write(self, snapshot: Snapshot, identity: Identity, unfinished: Path) -> None:
+    def _write(
+        self, snapshot: Snapshot, identity: Identity, unfinished: Path, *, last_event: str | None
+    ) -> None:
         unfinished.mkdir()
         snapshot.index.save(unfinished / _VECTORS)
         groups = snapshot.catalogue.save(unfinished / _CATALOGUE)
+        snapshot.windows.save(unfinished / _WINDOWS, unfinished / _WINDOW_OWNERS)
         manifest = {
             "format": FORMAT,
             "applied_seq": snapshot.applied_seq,
+            "last_event": last_event,
             "n_vectors": len(snapshot.index),
+            "n_further": len(snapshot.windows),
             "identity": asdict(identity),
             "groups": groups,
-            "sha256": {file: _sha256(unfinished / file) for file in (_VECTORS, _CATALOGUE)},
+            "sha256": {file: sha256_of(unfinished / file) for file in _FILES},
         }
-        _write_durably(unfinished / _MANIFEST, _sealed(manifest))
+        reach("snapshot.written")
+        _write_durably(unfinished / MANIFEST, sealed(manifest))
         _fsync(unfinished / _CATALOGUE)
+        _fsync(unfinished / _WINDOW_OWNERS)
         _fsync(unfinished)
+        reach("snapshot.flushed")
 
     def load(self, identity: Identity, *, use_gpu: bool = False) -> tuple[str, Snapshot]:
         """Return the current snapshot's name and content, on a GPU if asked for.
@@ -105,18 +140,37 @@ class SnapshotFolder:
         """
         name = self.current()
         if name is None:
-            message = "there is no snapshot yet"
+            message = "CURRENT names no snapshot" if self.has_pointer() else "there is no snapshot yet"
             raise IndexRefused(message)
         folder = self._snapshots / name
-        manifest = _read_manifest(folder)
-        _check_manifest(manifest, identity, folder)
+        manifest = read_manifest(folder)
+        check_identity(manifest, identity, folder)
+        check_files(manifest, folder)
         index = FAISSIndex.load(folder / _VECTORS, use_gpu=use_gpu)
         catalogue = Catalogue.load(folder / _CATALOGUE, manifest["groups"])
         same_ids = np.array_equal(index.ids(), catalogue.ids())
         if not same_ids or len(index) != manifest["n_vectors"] or index.dim != identity.dim:
             message = f"{name}: holds {len(index)} vectors of {index.dim} numbers, {len(catalogue)} listed"
             raise IndexRefused(message)
-        return name, Snapshot(index=index, catalogue=catalogue, applied_seq=Seq(manifest["applied_seq"]))
+        windows = WindowIndex.load(
+            folder / _WINDOWS, folder / _WINDOW_OWNERS, catalogue=catalogue, use_gpu=use_gpu
+        )
+        if len(windows) != manifest["n_further"]:
+            message = f"{name}: holds {len(windows)} further windows, expected {manifest['n_further']}"
+            raise IndexRefused(message)
+        return name, Snapshot(
+            index=index, windows=windows, catalogue=catalogue, applied_seq=Seq(manifest["applied_seq"])
+        )
+
+    def last_event(self, name: str) -> str | None:
+        """Return the mark of the last event in a snapshot, as it was saved.
+
+        Raises:
+            IndexRefused: its manifest cannot be trusted.
+
+        """
+        mark: str | None = read_manifest(self._snapshots / name).get("last_event")
+        return mark
 
     def current(self) -> str | None:
         """Return the name in CURRENT, `None` where there is none."""
@@ -126,9 +180,13 @@ class SnapshotFolder:
             return None
         return name if _NAME.fullmatch(name) else None
 
+    def has_pointer(self) -> bool:
+        """Return whether CURRENT is there, whatever it says: then a snapshot was saved once."""
+        return (self.directory / "CURRENT").exists()
+
     def kept_before(self, name: str) -> str | None:
         """Return the newest complete snapshot older than `name`."""
-        older = [n for n in self._names() if n < name]
+        older = [n for n in self.names() if n < name]
         return older[-1] if older else None
 
     def prune(self, *, keep: set[str]) -> None:
@@ -139,16 +197,57 @@ class SnapshotFolder:
 
     def quarantine(self, name: str) -> Path:
         """Move a refused snapshot out of the way; it is kept for a look, never deleted here."""
-        folder = self.directory / "quarantine" / f"{name}-{uuid_utils.uuid7().hex[-6:]}"
-        folder.parent.mkdir(exist_ok=True)
+        folder = self._aside(f"{name}-{uuid_utils.uuid7().hex[-6:]}")
+        is_current = self.current() == name
         with contextlib.suppress(FileNotFoundError):
             (self._snapshots / name).rename(folder)
-        with contextlib.suppress(FileNotFoundError):
-            (self.directory / "CURRENT").unlink()
+        if is_current:
+            (self.directory / "CURRENT").unlink(missing_ok=True)
         return folder
 
-    def _names(self) -> Iterator[str]:
-        yield from sorted(e.name for e in self._snapshots.iterdir() if not e.name.startswith("tmp-"))
+    def keep_aside(self, what: str, body: bytes) -> Path:
+        """Keep bytes that are about to be replaced, beside the refused snapshots; durably."""
+        folder = self._aside(f"{what}-{uuid_utils.uuid7().hex}")
+        folder.mkdir()
+        _write_durably(folder / what, body)
+        _fsync(folder)
+        _fsync(folder.parent)
+        return folder
+
+    def check(self, name: str) -> None:
+        """Check that a snapshot on the disk is what was saved: its manifest's seal, and every checksum.
+
+        Raises:
+            IndexRefused: it is not; says what is wrong.
+
+        """
+        folder = self._snapshots / name
+        manifest = read_manifest(folder)
+        check_files(manifest, folder)
+        if manifest["applied_seq"] != seq_of(name):
+            message = f"{name}: its manifest is of event {manifest['applied_seq']}"
+            raise IndexRefused(message)
+
+    def names(self) -> list[str]:
+        """Return the complete snapshots on the disk, oldest first."""
+        return sorted(e.name for e in self._snapshots.iterdir() if not e.name.startswith("tmp-"))
+
+    def held(self) -> list[Ids | None]:
+        """Return the ids in every snapshot on disk, `None` for one that cannot be read: half-written, say."""
+        return [_ids_in(folder) for folder in sorted(self._snapshots.iterdir())]
+
+    def empty_quarantine(self) -> int:
+        """Delete what was refused: it may hold what must be gone. Return how many snapshots that were."""
+        folder = self.directory / "quarantine"
+        refused = list(folder.iterdir()) if folder.is_dir() else []
+        for entry in refused:
+            shutil.rmtree(entry)
+        return len(refused)
+
+    def _aside(self, name: str) -> Path:
+        path = self.directory / "quarantine" / name
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def _point_to(self, name: str) -> None:
         pointer = self.directory / "CURRENT.tmp"
@@ -162,45 +261,12 @@ def seq_of(name: str) -> Seq:
     return Seq(int(name.split("-", 1)[0]))
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _ids_in(folder: Path) -> Ids | None:
     try:
-        body, _, seal = (folder / _MANIFEST).read_bytes().rpartition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != seal:
-            message = f"{folder.name}: its manifest does not have its own checksum"
-            raise IndexRefused(message)
-        manifest = json.loads(body)
-    except (OSError, ValueError) as error:
-        message = f"{folder.name}: its manifest cannot be read ({error})"
-        raise IndexRefused(message) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        message = f"{folder.name}: its manifest is of another format"
-        raise IndexRefused(message)
-    return manifest
-
-
-def _sealed(manifest: dict[str, Any]) -> bytes:
-    body = json.dumps(manifest, ensure_ascii=False).encode()
-    return body + b"\n" + hashlib.sha256(body).hexdigest().encode()
-
-
-def _check_manifest(manifest: dict[str, Any], identity: Identity, folder: Path) -> None:
-    if manifest["identity"] != asdict(identity):
-        message = f"{folder.name}: made for {manifest['identity']}, this is {asdict(identity)}"
-        raise IndexRefused(message)
-    for file, expected in manifest["sha256"].items():
-        try:
-            found = _sha256(folder / file)
-        except OSError as error:
-            message = f"{folder.name}: {file} cannot be read ({error})"
-            raise IndexRefused(message) from error
-        if found != expected:
-            message = f"{folder.name}: {file} does not have the checksum of its manifest"
-            raise IndexRefused(message)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        ids = Catalogue.load(folder / _CATALOGUE, read_manifest(folder)["groups"]).ids()
+        return np.union1d(ids, read_owners(folder / _WINDOW_OWNERS)[1])
+    except IndexRefused:
+        return None
 
 
 def _write_durably(path: Path, body: bytes) -> None:

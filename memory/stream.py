@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ from memory.errors import QueueFull, ServerAway, SettingsError
 from memory.redis_client import RETRY_WHEN_FULL_S, OutOfMemoryError, ResponseError, connect, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Lane = Literal["fast", "bulk"]
 LANES: tuple[Lane, ...] = ("fast", "bulk")
@@ -18,10 +18,19 @@ LANES: tuple[Lane, ...] = ("fast", "bulk")
 
 Nudge = Literal["embed", "index"]
 
-_GROUP = "embed"
+GROUP = "embed"
+"""The consumer group of every embed worker."""
+
+TAKEN = "mem:in:taken"
+"""Its remaining lifetime says when memories were last brought on. Never written where Redis may be full:
+that would refuse the acknowledgement beside it, which makes room."""
+
+TAKEN_LIFETIME_MS = 10 * 365 * 86_400_000
+
 _BODY = b"m"
 _NUDGE_LIFETIME_MS = 1000
 _FSYNC_TIMEOUT_MS = 5000
+_PAGE = 100  # an entry may be a megabyte
 
 # All or nothing, and never past the bounds. XADD alone would grow until Redis is full, and a full Redis
 # refuses even what empties it: acknowledgements, and the nudges of Celery.
@@ -40,6 +49,14 @@ for i = 2, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'm', ARGV[i])
 end
 return waiting
+"""
+
+_ACKNOWLEDGE = """
+for i = 3, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[1], ARGV[i])
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
 """
 
 
@@ -82,6 +99,7 @@ class IngestStream:
         self._fsync = fsync
         self._redis = connect(url)  # a push that is sent twice is stored once, by its uid
         self._push = self._redis.register_script(_PUSH)
+        self._acknowledge = self._redis.register_script(_ACKNOWLEDGE)
 
     def push(self, bodies: Sequence[bytes], *, lane: Lane) -> None:
         """Append all of `bodies` or none. When this returns, they are accepted.
@@ -96,7 +114,7 @@ class IngestStream:
             return
         with translated():
             try:
-                self._push(keys=[_key(lane)], args=[self._max_waiting, *bodies])
+                self._push(keys=[stream_key(lane)], args=[self._max_waiting, *bodies])
             except OutOfMemoryError as error:
                 message = "Redis is out of memory: the workers must catch up first"
                 raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
@@ -113,19 +131,25 @@ class IngestStream:
         for lane in LANES:
             with translated():
                 try:
-                    self._redis.xgroup_create(_key(lane), _GROUP, id="0", mkstream=True)
+                    self._redis.xgroup_create(stream_key(lane), GROUP, id="0", mkstream=True)
+                except OutOfMemoryError:
+                    if not self._has_group(lane):
+                        raise
                 except ResponseError as error:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
+        with contextlib.suppress(QueueFull), translated():
+            self._redis.set(TAKEN, 1, nx=True, px=TAKEN_LIFETIME_MS)
 
-    def read_new(self, consumer: str, *, count: int) -> list[Entry]:
-        """Take up to `count` entries that nobody has had, the fast lane first. Never waits."""
-        entries: list[Entry] = []
-        for lane in LANES:
-            wanted = count - len(entries)
-            if wanted > 0:
-                entries.extend(self._read_lane(lane, consumer, count=wanted))
-        return entries
+    def read_new(self, consumer: str, *, count: int, lanes: Sequence[Lane] = LANES) -> list[Entry]:
+        """Take up to `count` entries that nobody has had, of one lane, the fast one first. Never waits.
+
+        Never of both: a single memory would wait until the bulk ones beside it are embedded.
+        """
+        for lane in lanes:
+            if entries := self._read_lane(lane, consumer, count=count):
+                return entries
+        return []
 
     def pending(self, *, consumer: str | None, min_idle_s: float, count: int) -> list[Pending]:
         """Return up to `count` unacknowledged entries of a lane each, oldest first.
@@ -154,27 +178,28 @@ class IngestStream:
         lane = pending[0].lane
         with translated():
             rows: Any = self._redis.xclaim(
-                _key(lane), _GROUP, consumer, min_idle_time=int(min_idle_s * 1000), message_ids=[*counts]
+                stream_key(lane), GROUP, consumer, min_idle_time=int(min_idle_s * 1000), message_ids=[*counts]
             )
         return [_entry(lane, row, n_deliveries=counts.get(row[0].decode(), 0) + 1) for row in rows]
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
-        """Give entries back for good: they are in the database now. Together with their deletion."""
-        pipeline = self._redis.pipeline(transaction=True)
+        """Give entries back for good: they are in the database now. Together with their deletion.
+
+        A full Redis takes this too, and has room again: it refuses any transaction, but no script that only
+        removes.
+        """
         for lane in LANES:
             if ids := [e.stream_id for e in entries if e.lane == lane]:
-                pipeline.xack(_key(lane), _GROUP, *ids)
-                pipeline.xdel(_key(lane), *ids)
-        with translated():
-            pipeline.execute()
+                with translated():
+                    self._acknowledge(keys=[stream_key(lane), TAKEN], args=[GROUP, TAKEN_LIFETIME_MS, *ids])
 
     def uncount_delivery(self, entries: Sequence[Entry], *, consumer: str) -> None:
         """Keep entries for a later try that was nobody's fault: this delivery does not count."""
         pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
             pipeline.xclaim(
-                _key(entry.lane),
-                _GROUP,
+                stream_key(entry.lane),
+                GROUP,
                 consumer,
                 min_idle_time=0,
                 message_ids=[entry.stream_id],
@@ -190,13 +215,46 @@ class IngestStream:
             if ids := [e.stream_id for e in entries if e.lane == lane]:
                 with translated():
                     self._redis.xclaim(
-                        _key(lane), _GROUP, consumer, min_idle_time=0, message_ids=[*ids], justid=True
+                        stream_key(lane), GROUP, consumer, min_idle_time=0, message_ids=[*ids], justid=True
                     )
+                    self._redis.pexpire(TAKEN, TAKEN_LIFETIME_MS)
+
+    def ends(self) -> dict[Lane, str]:
+        """Return the newest entry's stream id, of each lane that holds any."""
+        found: dict[Lane, str] = {}
+        for lane in LANES:
+            with translated():
+                rows: Any = self._redis.xrevrange(stream_key(lane), count=1)
+            if rows:
+                found[lane] = rows[0][0].decode()
+        return found
+
+    def pages(self, lane: Lane) -> Iterator[list[Entry]]:
+        """Yield what a lane holds now, oldest first, delivered or not. Takes nothing."""
+        start, end = "-", self.ends().get(lane, "0-0")
+        while True:
+            with translated():
+                rows: Any = self._redis.xrange(stream_key(lane), min=start, max=end, count=_PAGE)
+            if not rows:
+                return
+            yield [_entry(lane, row, n_deliveries=0) for row in rows]
+            start = f"({rows[-1][0].decode()}"
+
+    def rewrite_log(self) -> None:
+        """Let Redis begin to write its append-only file anew, without what is gone by now.
+
+        Raises:
+            ServerAway: it cannot be reached, or writes one already.
+
+        """
+        with translated():
+            if self._redis.info("persistence").get("aof_enabled"):
+                self._redis.bgrewriteaof()
 
     def waiting(self) -> dict[Lane, int]:
         """Return how many entries each lane holds: waiting, or delivered and not stored yet."""
         with translated():
-            return {lane: int(self._redis.xlen(_key(lane))) for lane in LANES}
+            return {lane: int(self._redis.xlen(stream_key(lane))) for lane in LANES}
 
     def n_unacknowledged(self) -> int:
         """Return how many entries are delivered and not acknowledged."""
@@ -204,20 +262,11 @@ class IngestStream:
         for lane in LANES:
             with translated():
                 try:
-                    total += int(self._redis.xpending(_key(lane), _GROUP)["pending"])
+                    total += int(self._redis.xpending(stream_key(lane), GROUP)["pending"])
                 except ResponseError as error:
                     if not str(error).startswith("NOGROUP"):
                         raise
         return total
-
-    def oldest_waiting_s(self) -> float | None:
-        """Return the age of the oldest entry, in seconds; `None` where nothing waits."""
-        oldest: list[int] = []
-        for lane in LANES:
-            with translated():
-                rows: Any = self._redis.xrange(_key(lane), count=1)
-            oldest.extend(int(row[0].split(b"-")[0]) for row in rows)
-        return max(0.0, time.time() - min(oldest) / 1000) if oldest else None
 
     def claim_nudge(self, kind: Nudge) -> bool:
         """Return whether a nudge should be sent: not while one is under way that has not started.
@@ -255,10 +304,16 @@ class IngestStream:
         """Close every connection."""
         self._redis.close()
 
+    def _has_group(self, lane: Lane) -> bool:
+        try:
+            return bool(self._redis.xinfo_groups(stream_key(lane)))
+        except ResponseError:  # there is no stream
+            return False
+
     def _read_lane(self, lane: Lane, consumer: str, *, count: int) -> list[Entry]:
         with translated():
             try:
-                answer: Any = self._redis.xreadgroup(_GROUP, consumer, {_key(lane): ">"}, count=count)
+                answer: Any = self._redis.xreadgroup(GROUP, consumer, {stream_key(lane): ">"}, count=count)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
@@ -272,8 +327,8 @@ class IngestStream:
         with translated():
             try:
                 return self._redis.xpending_range(
-                    _key(lane),
-                    _GROUP,
+                    stream_key(lane),
+                    GROUP,
                     min="-",
                     max="+",
                     count=count,
@@ -297,7 +352,8 @@ class IngestStream:
             raise ServerAway(message)
 
 
-def _key(lane: Lane) -> str:
+def stream_key(lane: Lane) -> str:
+    """Return the name of a lane's stream."""
     return f"mem:in:{lane}"
 
 

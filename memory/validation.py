@@ -22,17 +22,22 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 8
 MAX_METADATA_KEYS = 128
 MAX_LIMIT = 1000
+MAX_CONTEXT = 100
+MAX_HIT_CONTEXT = 10
 _LARGEST_INT = 2**63 - 1
+_FEW_KEYS = 32
+_LONGEST_NUMBER = 32  # in JSON, with what stands around a key and its value
+_MOST_BYTES_A_CHARACTER = 6  # a control character is written as an escape
+_TYPES = {memory_type.value: memory_type for memory_type in MemoryType}
 
 
 def check_text(field: str, value: object, *, max_bytes: int) -> str:
     """Return non-blank text that every store can hold, at most `max_bytes` in UTF-8."""
     if not isinstance(value, str):
         raise InvalidMemory(field=field, value=value, allowed="text")
-    if not value.strip():
+    if not value or value.isspace():
         raise InvalidMemory(field=field, value=value, allowed="text that is not blank")
-    _check_characters(field, value)
-    n_bytes = len(value.encode())
+    n_bytes = _check_characters(field, value)
     if n_bytes > max_bytes:
         raise InvalidMemory(field=field, value=value, allowed=f"at most {max_bytes} bytes, not {n_bytes}")
     return value
@@ -40,6 +45,10 @@ def check_text(field: str, value: object, *, max_bytes: int) -> str:
 
 def check_name(field: str, value: object) -> str:
     """Return an identifier (`uid`, `namespace`, `source`): printable text of 1 to 512 characters."""
+    # Nearly all are plain ASCII, and each memory has three.
+    if isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH and value.isascii():  # noqa: SIM102
+        if value.isprintable() and value == value.strip():
+            return value
     text = check_text(field, value, max_bytes=4 * MAX_NAME_LENGTH)
     if len(text) > MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
         allowed = f"1 to {MAX_NAME_LENGTH} printable characters with no blank at either end"
@@ -49,11 +58,10 @@ def check_name(field: str, value: object) -> str:
 
 def check_type(value: object) -> MemoryType:
     """Return the memory type named by `value`, in any case."""
-    try:
-        return MemoryType(str(value).lower())
-    except ValueError:
-        allowed = "one of " + ", ".join(MemoryType)
-        raise InvalidMemory(field="memory_type", value=value, allowed=allowed) from None
+    known = _TYPES.get(value.lower()) if isinstance(value, str) else None
+    if known is None:
+        raise InvalidMemory(field="memory_type", value=value, allowed="one of " + ", ".join(MemoryType))
+    return known
 
 
 def check_types(values: object) -> tuple[MemoryType, ...] | None:
@@ -107,6 +115,8 @@ def check_metadata(value: object) -> Metadata:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidMemory(field="metadata", value=value, allowed="a JSON object")
+    if (plain := _plain_copy(value)) is not None:
+        return plain
     n_keys = _check_json("metadata", value, depth=1)
     if n_keys > MAX_METADATA_KEYS:
         raise InvalidMemory(field="metadata", value=value, allowed=f"at most {MAX_METADATA_KEYS} keys in all")
@@ -122,12 +132,19 @@ def check_instant(field: str, value: object) -> datetime:
     """Return an aware UTC instant from a datetime or an ISO 8601 text. One without a zone counts as UTC."""
     allowed = "an ISO 8601 date and time, such as 2025-03-04T18:12:09+00:00, of the years 1 to 9999"
     try:
-        instant = value if isinstance(value, datetime) else dateutil_parser.isoparse(_as_text(value))
+        instant = value if isinstance(value, datetime) else _instant_of(_as_text(value))
         if instant.tzinfo is None:
             return instant.replace(tzinfo=UTC)
         return instant.astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
         raise InvalidMemory(field=field, value=value, allowed=allowed) from None
+
+
+def _instant_of(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)  # ten times as fast, and knows the usual ways to write it
+    except ValueError:
+        return dateutil_parser.isoparse(text)
 
 
 def _as_dict(value: Any) -> Any:
@@ -146,11 +163,49 @@ def _as_text(value: object) -> str:
     return value
 
 
-def _check_characters(field: str, text: str) -> None:
+def _plain_copy(value: Mapping[Any, Any]) -> Metadata | None:
+    """Return a copy of what nearly all are, few short plain values; `None` for what needs a closer look."""
+    if type(value) is not dict or len(value) > _FEW_KEYS:
+        return None
+    n_characters = 0
+    for key, inner in value.items():
+        if type(key) is not str or not _is_plain(key):
+            return None
+        kind = type(inner)
+        if kind is str:
+            if not _is_plain(inner):
+                return None
+            n_characters += len(inner)
+        elif kind is int:
+            if abs(inner) > _LARGEST_INT:
+                return None
+        elif not (inner is None or kind is bool or (kind is float and math.isfinite(inner))):
+            return None
+        n_characters += len(key) + _LONGEST_NUMBER
+    return value.copy() if n_characters * _MOST_BYTES_A_CHARACTER <= MAX_METADATA_BYTES else None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text holds nothing that no store can hold."""
     if "\0" in text:
-        raise InvalidMemory(field=field, value=text, allowed="text without NUL characters")
+        return False
+    if text.isascii():
+        return True
     try:
         text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_characters(field: str, text: str) -> int:
+    """Return how many bytes it takes in UTF-8."""
+    if "\0" in text:
+        raise InvalidMemory(field=field, value=text, allowed="text without NUL characters")
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
     except UnicodeEncodeError:
         allowed = "text without lone surrogates (it was decoded wrongly)"
         raise InvalidMemory(field=field, value=text, allowed=allowed) from None

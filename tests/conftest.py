@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -11,10 +12,30 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from memory.database import Database
+from memory.logs import log_as_a_library
 from memory.stream import IngestStream
 from tests.servers import Postgres, running_postgres, running_redis
+
+# A busy machine must not fail a property test by its slowness.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
+_LONGEST = {"test_chaos.py", "test_memory_manager.py", "test_pipeline.py"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks are read, in this same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of one file, on one database, run in one process: they share what takes long to start.
+
+    The longest begin first, so that no process waits for another one at the end.
+    """
+    for item in items:
+        database = next((f"-{p}" for p in ("postgres", "sqlite") if f"[{p}" in item.name), "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}.{item.path.stem}{database}"))
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +44,27 @@ def _stop_signals_are_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_are_a_librarys() -> None:
+    """`capture_logs` would count as the program's own configuration, which prints on standard output."""
+    log_as_a_library()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prepared models are shared by all tests, in all processes: each test has a home of its own."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    before = os.environ.get("EMBEDDING_CACHE")
+    os.environ["EMBEDDING_CACHE"] = str(shared / "models")
+    yield
+    if before is None:
+        del os.environ["EMBEDDING_CACHE"]
+    else:
+        os.environ["EMBEDDING_CACHE"] = before
 
 
 @pytest.fixture

@@ -37,6 +37,26 @@ class WordEmbedder:
         return np.random.default_rng(seed).standard_normal(self.embedding_dim).astype(np.float32)
 
 
+class ShortSightedEmbedder(WordEmbedder):
+    """The same model, which reads four words at once: a longer text has windows, which share a word."""
+
+    n_words = 4
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed the first words of texts. Returns float32 (len(texts), d), rows of length 1."""
+        return super().encode([" ".join(text.split()[: self.n_words]) for text in texts])
+
+    def encode_windows(self, texts: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Embed texts whole. Returns for each float32 (w, d), rows of length 1."""
+        return [self.encode(self.windows(text)) for text in texts]
+
+    def windows(self, text: str) -> list[str]:
+        """Cut a text into what is read at once."""
+        words = text.split()
+        begins = range(0, max(1, len(words) - 1), self.n_words - 1)
+        return [" ".join(words[begin : begin + self.n_words]) for begin in begins]
+
+
 class WideEmbedder(WordEmbedder):
     """Another model, of another dimension."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memory.database import Database
+from memory.faiss_index import EXACT_UP_TO
 from memory.index_sync import IndexSync
 from memory.ingestion import Ingestion
 from memory.messages import RawMemory, raw_memory
@@ -30,13 +31,19 @@ def store_all(database: Database, *raws: RawMemory, embedder: WordEmbedder | Non
     return [progress[r.key].memory_id for r in raws]
 
 
-def open_index(database: Database, home: Path, *, owner: str = "test") -> IndexSync:
+def open_index(
+    database: Database, home: Path, *, owner: str = "test", exact_up_to: int = EXACT_UP_TO
+) -> IndexSync:
     """Own the index of a database, with its snapshots under `home`."""
     identity = EventLog(database).claim_model(
         fingerprint=WordEmbedder.fingerprint, dim=WordEmbedder.embedding_dim
     )
     return IndexSync.open(
-        database=database, folder=SnapshotFolder(home / "index"), identity=identity, owner=owner
+        database=database,
+        folder=SnapshotFolder(home / "index"),
+        identity=identity,
+        owner=owner,
+        exact_up_to=exact_up_to,
     )
 
 

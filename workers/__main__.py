@@ -24,8 +24,16 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     name = "beat" if arguments.process == "beat" else arguments.name
     if arguments.health:
-        return run_process(name, lambda settings: 0 if Heartbeat(settings.home, name).is_fresh() else 1)
+        return run_process(name, lambda settings: 0 if _is_healthy(settings, name=name) else 1)
     return run_process(name, _beat if name == "beat" else lambda settings: _embed(settings, name=name))
+
+
+def _is_healthy(settings: Settings, *, name: str) -> bool:
+    if name == "beat":
+        return Heartbeat(settings.home, name).is_fresh()
+    from memory.health import is_healthy  # noqa: PLC0415 (only this needs the database)
+
+    return is_healthy(settings, name=name, part="ingest")
 
 
 def _beat(settings: Settings) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from celery import Celery
@@ -12,23 +13,26 @@ from celery.worker import state
 
 from memory.broker import Nudger, QueueName, TaskName, make_celery, run_worker
 from memory.database import Database
+from memory.embedder import Embedder
 from memory.embedding import EmbeddingModel
 from memory.errors import ModelMismatch, SettingsError
 from memory.file_lock import FileLock
 from memory.heartbeat import Heartbeat
 from memory.ingestion import Ingestion
 from memory.logs import configure_logging
+from memory.pending import Requeuer
 from memory.store.dead_letters import DeadLetters
 from memory.store.event_log import EventLog
 from memory.store.jobs import Jobs
 from memory.store.memories import MemoryStore
+from memory.store.pending import PendingRows
 from memory.stream import IngestStream
+from memory.stream_watch import StreamWatch
 from workers.embed import Drain
 from workers.maintenance import Maintenance
+from workers.own_tick import OwnTick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from memory.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -36,10 +40,37 @@ log = structlog.get_logger(__name__)
 _NAME_IS_FREE_WITHIN_S = 15
 
 
-def run_embed_worker(settings: Settings, *, name: str) -> int:
+class BatchEmbedder(Embedder, Protocol):
+    """A model that shows its progress within a long batch."""
+
+    on_pass: Callable[[], None]
+    """Called after each pass."""
+
+
+def load_model(settings: Settings) -> BatchEmbedder:
+    """Load the model that the settings name."""
+    return EmbeddingModel(
+        settings.embedding_model,
+        use_gpu=settings.use_gpu,
+        n_threads=settings.embed_threads,
+        batch_tokens=settings.embed_batch_tokens,
+        engine=settings.embedding_engine,
+        precision=settings.embedding_precision,
+        cache=settings.model_cache,
+    )
+
+
+def run_embed_worker(
+    settings: Settings, *, name: str, load: Callable[[Settings], BatchEmbedder] = load_model
+) -> int:
     """Embed, store and maintain until SIGTERM; return the exit code.
 
     The pool is solo: torch does not survive a fork.
+
+    Args:
+        settings: of the process.
+        name: stable over restarts, different for each embed worker.
+        load: makes the model.
 
     Raises:
         SettingsError: a running worker has this name.
@@ -48,7 +79,7 @@ def run_embed_worker(settings: Settings, *, name: str) -> int:
     configure_logging(level=settings.log_level, process=name)
     FileLock(settings.home / "locks" / name).acquire(on_wait=_refuse_later(name))
     heartbeat = Heartbeat(settings.home, name)
-    app = compose(settings, name=name, heartbeat=heartbeat)
+    app = compose(settings, name=name, heartbeat=heartbeat, load=load)
     return run_worker(
         app,
         name=name,
@@ -60,7 +91,9 @@ def run_embed_worker(settings: Settings, *, name: str) -> int:
     )
 
 
-def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
+def compose(
+    settings: Settings, *, name: str, heartbeat: Heartbeat, load: Callable[[Settings], BatchEmbedder]
+) -> Celery:
     """Build the worker's parts and register its tasks."""
     database = Database(settings.database_url)
     database.upgrade()
@@ -68,12 +101,7 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
     for warning in stream.check_server():
         log.warning("redis_not_durable", reason=warning)
     stream.ensure_groups()
-    model = EmbeddingModel(
-        settings.embedding_model,
-        use_gpu=settings.use_gpu,
-        n_threads=settings.embed_threads,
-        batch_tokens=settings.embed_batch_tokens,
-    )
+    model = load(settings)
     EventLog(database).claim_model(fingerprint=model.fingerprint, dim=model.embedding_dim)
     app = make_celery(settings)
     nudger = Nudger(app, stream)
@@ -87,11 +115,12 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
         on_progress=heartbeat.touch,
         should_stop=_should_stop,
     )
-    model.on_pass = drain.keep_in_hand
+    model.on_pass = drain.between_passes
     maintenance = Maintenance(
         settings=settings,
         database=database,
         jobs=Jobs(database),
+        requeuer=Requeuer(PendingRows(database), stream, StreamWatch(settings.redis_database_url("ingest"))),
         nudger=nudger,
         owner=name,
         on_progress=heartbeat.touch,
@@ -107,6 +136,7 @@ def compose(settings: Settings, *, name: str, heartbeat: Heartbeat) -> Celery:
             os._exit(os.EX_CONFIG)
 
     app.task(run_drain, name=TaskName.DRAIN.value)
+    OwnTick(run_drain, ran_at=lambda: drain.ran_at, tick_s=settings.tick_s).start()
     app.task(maintenance.tick, name=TaskName.MAINTAIN.value)
     log.info("worker_composed", model=model.fingerprint)
     return app

@@ -11,25 +11,24 @@ import structlog
 
 from memory.cleanup import CleanupPolicy, clean_up
 from memory.errors import MemorySystemError, ServerAway
+from memory.store.jobs import CLEANUP, TICKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memory.broker import Nudger
     from memory.database import Database
+    from memory.pending import Requeuer
     from memory.settings import Settings
     from memory.store.jobs import Jobs
 
 log = structlog.get_logger(__name__)
 
-CLEANUP_BUDGET_S = 10.0
-"""Longest that one tick forgets, but for its last batch. Between two ticks the same worker embeds."""
+BUDGET_S = 10.0
+"""Longest that one tick forgets, or pushes, but for its last batch. Between two ticks the worker embeds."""
 
 LEASE = timedelta(minutes=15)
-"""Far above `CLEANUP_BUDGET_S`: no run outlasts it but one of a paused worker, and then two do no harm."""
-
-TICKER = "ticker"
-CLEANUP = "cleanup"
+"""Far above `BUDGET_S`: no run outlasts it but one of a paused worker, and then two do no harm."""
 
 
 class Maintenance:
@@ -41,6 +40,7 @@ class Maintenance:
         settings: Settings,
         database: Database,
         jobs: Jobs,
+        requeuer: Requeuer,
         nudger: Nudger,
         owner: str,
         on_progress: Callable[[], None],
@@ -49,6 +49,7 @@ class Maintenance:
         self._settings = settings
         self._database = database
         self._jobs = jobs
+        self._requeuer = requeuer
         self._nudger = nudger
         self._owner = owner
         self._on_progress = on_progress
@@ -66,18 +67,26 @@ class Maintenance:
             every = timedelta(seconds=self._settings.cleanup_every_s)
             if self._jobs.claim(CLEANUP, every=every, lease=LEASE, owner=self._owner):
                 self._run_cleanup()
+            self._requeue()
         except ServerAway as error:
             log.warning("maintenance_interrupted", reason=str(error))
 
+    def _requeue(self) -> None:
+        if self._requeuer.run(should_stop=self._out_of_time()):
+            self._nudger.nudge("embed")
+
+    def _out_of_time(self) -> Callable[[], bool]:
+        deadline = time.monotonic() + BUDGET_S
+        return lambda: self._should_stop() or time.monotonic() >= deadline
+
     def _run_cleanup(self) -> None:
-        deadline = time.monotonic() + CLEANUP_BUDGET_S
         try:
             report = clean_up(
                 self._database,
                 cleanup_policy(self._settings),
                 dry_run=False,
                 on_progress=self._on_progress,
-                should_stop=lambda: self._should_stop() or time.monotonic() >= deadline,
+                should_stop=self._out_of_time(),
             )
         except ServerAway:
             raise

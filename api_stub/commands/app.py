@@ -7,6 +7,7 @@ import sys
 import typer
 
 from api_stub.commands import db, demo, dlq, maintain, memories, reembed, up
+from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
 from api_stub.commands.output import Exit, err
 from memory.errors import (
@@ -34,8 +35,11 @@ app.command()(memories.add)
 app.command()(ingest)
 app.command()(memories.search)
 app.command()(memories.get)
+app.command()(memories.context)
+app.command()(memories.update)
 app.command()(memories.delete)
 app.command()(maintain.cleanup)
+app.command()(erase)
 app.command()(maintain.status)
 app.command()(maintain.verify)
 app.command()(maintain.doctor)

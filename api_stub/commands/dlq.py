@@ -1,4 +1,4 @@
-"""`memory dlq list | retry | purge`: dead letters."""
+"""`memory dlq list | show | retry | purge`: dead letters."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def list_letters(
     for letter in letters:
         key = f"{letter.namespace}/{letter.uid}" if letter.uid else letter.entry_id
         out.print(f"{letter.id:>6}  {letter.at:%Y-%m-%d %H:%M:%S}  {key}  {letter.reason}", markup=False)
+
+
+@app.command()
+def show(
+    letter_id: Annotated[int, typer.Argument(metavar="ID", help="Its number in `dlq list`.")],
+    json: JsonOption = False,
+) -> None:
+    """Show one dead letter with everything that is known of it, its bytes included.
+
+    Exits 4 if there is none.
+
+    Example: memory dlq show 4
+    """
+    with MemoryClient.from_env() as client:
+        letter = client.dead_letter(letter_id).as_json()
+    if json:
+        print_json(letter)
+        return
+    for name, value in letter.items():
+        out.print(f"{name.replace('_', ' '):<14}{'-' if value is None else value}", markup=False)
 
 
 @app.command()

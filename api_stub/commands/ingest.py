@@ -1,56 +1,129 @@
-"""`memory ingest`: files of memories, with a progress bar for each of the three states."""
+"""`memory ingest`: chat logs and files of memories, with a progress bar for each of the three states."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api_stub.client import MemoryClient
+from api_stub.commands.import_bars import LOOK_EVERY_S, ImportBars
 from api_stub.commands.output import Exit, JsonOption, err, out, print_json
-from api_stub.follow import Follower
 from api_stub.home import connected_settings
-from ingest.bulk import STDIN, BulkIngest, BulkReport
+from ingest.bulk import BulkIngest
+from ingest.chat_logs.reader import ReadOptions
+from ingest.inputs import STDIN, ImportOptions, opened, share_read
+from ingest.journal import Journal
+from ingest.tables import parse_columns
 from memory.errors import InvalidMemory
 from memory.validation import check_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ingest.bulk import FileReport
+    from ingest.chat_logs.messages import Kind
     from memory.settings import Settings
 
-_LOOK_EVERY_S = 0.3
+
+class LeftOut(StrEnum):
+    """What is left out by default."""
+
+    HIDDEN = "hidden"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class DateOrder(StrEnum):
+    """How a chat log writes its dates."""
+
+    DMY = "dmy"
+    MDY = "mdy"
+    YMD = "ymd"
 
 
 def ingest(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSONL files; - reads standard input.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH…", help="Files, folders or zips; - reads JSONL from standard input."),
+    ],
     namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="For lines that name none (else: default).")
+        str | None, typer.Option("--namespace", "-n", help="For memories that name none (else: default).")
+    ] = None,
+    as_format: Annotated[
+        str | None, typer.Option("--format", help="What the files are, instead of finding it out.")
+    ] = None,
+    include: Annotated[
+        list[LeftOut] | None, typer.Option("--include", help="Import this too; may be given several times.")
+    ] = None,
+    date_order: Annotated[
+        DateOrder | None, typer.Option("--date-order", help="Of dates such as 1/2/03 in a WhatsApp chat.")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option("--time-zone", help="Of times that name none, such as Europe/Lisbon.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="FIELD=COLUMN",
+            help="Of a CSV or Parquet file, such as content=text or metadata.topic=subject.",
+        ),
+    ] = None,
+    own_name: Annotated[
+        str | None, typer.Option("--own-name", help="Who you are among the authors of a chat.")
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", help="Where rejected lines go (else: under MEMORY_HOME).")
+        Path | None, typer.Option("--errors", help="Where goes what was rejected (else: under MEMORY_HOME).")
     ] = None,
     wait_s: Annotated[
         float, typer.Option("--wait", min=0, help="Longest without any progress; 0: only push.")
     ] = 300,
+    guess_importance: Annotated[
+        bool, typer.Option("--guess-importance", help="Of messages, by a simple formula (docs/import.md).")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is added to the files, until Ctrl-C.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Ingest JSONL files, one memory a line, and wait until all are searchable.
+    r"""Import chat logs and memories, and wait until all are searchable.
 
-    A line is {"content", "memory_type"?, "source"?, "metadata"?, "uid"?, "created_at"?, "namespace"?}.
-    The same file again adds nothing. Exits 1 if lines were rejected, or did not become searchable.
+    Exports of chats (docs/import.md), or JSONL with a memory a line: {"content", "memory_type"?, "source"?,
+    "metadata"?, "uid"?, "created_at"?, "namespace"?}, or CSV and Parquet with these as columns. The format
+    is found out. The same again adds only what
+    is new; killed, the same command goes on where it was. Exits 1 if something was rejected, or did not
+    become searchable.
 
-    Example: memory ingest chats.jsonl more.jsonl --namespace ines
+    Example: memory ingest chatgpt-export.zip chats.jsonl --namespace ines
     """
-    _check_files(files)
     if namespace is not None:
         check_name("namespace", namespace)
     settings = connected_settings()
+    options = ImportOptions(
+        imported_at=datetime.now(UTC),
+        read=ReadOptions(
+            date_order=date_order.value if date_order else None,
+            time_zone=_zone(time_zone),
+            own_name=own_name,
+            columns=parse_columns(column or []),
+            namespace=namespace,
+            max_content_bytes=settings.max_content_bytes,
+        ),
+        include=_kinds(include or []),
+        format=as_format,
+        guesses_importance=guess_importance,
+        is_growing=follow,
+    )
     with MemoryClient(settings) as client:
         result = run_ingest(
-            client, settings, files, namespace=namespace, errors=errors, wait_s=wait_s, quiet=json
+            client, settings, paths, options=options, errors=errors, wait_s=wait_s, quiet=json
         )
     if json:
         print_json(result)
@@ -63,37 +136,85 @@ def ingest(
 def run_ingest(
     client: MemoryClient,
     settings: Settings,
-    files: list[str],
+    paths: list[str],
     *,
-    namespace: str | None = None,
+    options: ImportOptions | None = None,
     errors: Path | None = None,
     wait_s: float = 300,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Ingest `files`, follow every memory until it is settled, and return the counts."""
+    """Import what stands at `paths`, follow every memory until it is settled, and return the counts."""
     started = time.monotonic()
-    follower = Follower(client)
+    options = options or ImportOptions(imported_at=datetime.now(UTC))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     bulk = BulkIngest(
         client.producer,
+        outcomes=client.outcomes,
         rejects=errors or settings.home / "rejected" / f"{stamp}.jsonl",
-        max_content_bytes=settings.max_content_bytes,
-        namespace=namespace,
     )
-    with _Bars(follower, quiet=quiet) as bars:
+    places = [path if path == STDIN else str(Path(path).resolve()) for path in paths]
+    journal = Journal(settings.home / "imports", f"{settings.database_url} {places} {options.read}")
+    if options.is_growing:
+        bulk.start_over(journal)  # another file may have taken its place
+    with ExitStack() as stack:
+        # All are opened before the first is read: a name that is wrong must not be found out after an hour.
+        found = [stack.enter_context(opened(path, options)) for path in paths]
+        every = [source for inputs, _ in found for source in inputs]
+        bars = stack.enter_context(ImportBars(bulk.follower, share=lambda: share_read(every), quiet=quiet))
 
-        def on_progress(report: BulkReport) -> None:
-            follower.add(report.receipts[follower.n_accepted :])
-            bars.look()
+        def on_progress() -> None:
+            if bars.look():
+                bulk.note_settled(journal)
 
-        report = bulk.run(files, on_progress=on_progress)
+        for inputs, flaws in found:
+            for flaw in flaws:
+                bulk.reject(flaw)
+            bulk.run(inputs, journal, on_progress=on_progress)
+        if options.is_growing:
+            with suppress(KeyboardInterrupt):
+                _follow(bulk, paths, options=options, journal=journal, on_progress=on_progress)
         bars.finish(wait_s=wait_s)
-    seconds = time.monotonic() - started
+    bulk.note_settled(journal)
+    if bulk.follower.done:
+        journal.close()
+    return _result(bulk, seconds=time.monotonic() - started)
+
+
+def _follow(
+    bulk: BulkIngest,
+    paths: list[str],
+    *,
+    options: ImportOptions,
+    journal: Journal,
+    on_progress: Callable[[], None],
+) -> None:
+    """Read the files again whenever they have grown, for ever; what was read before is passed over."""
+    sizes: dict[str, int] = {}
+    while True:
+        started = time.monotonic()
+        for path in paths:
+            size = Path(path).stat().st_size if Path(path).exists() else sizes.get(path, 0)
+            if size < sizes.get(path, 0):
+                bulk.start_over(journal)  # another file has taken its place
+            if size != sizes.get(path):
+                sizes[path] = size
+                with opened(path, options) as (inputs, _):
+                    bulk.run(inputs, journal, on_progress=on_progress)
+        on_progress()
+        time.sleep(max(LOOK_EVERY_S, 10 * (time.monotonic() - started)))  # a large one less often
+
+
+def _result(bulk: BulkIngest, *, seconds: float) -> dict[str, Any]:
+    report, follower = bulk.report, bulk.follower
     return {
-        "lines": report.n_lines,
+        "files": [_file(file) for file in report.files.values()],
+        "read": report.total("n_read"),
+        "new": report.total("n_new"),
+        "known": report.total("n_known"),
+        "deleted_before": report.total("n_deleted"),
         "rejected": report.n_rejected,
         "rejects_file": str(report.rejects_file) if report.rejects_file else None,
-        "first_rejected": [f"{b.file}:{b.number}: {b.reason}" for b in report.first_rejected],
+        "first_rejected": [f"{flaw.place}: {flaw.reason}" for flaw in report.first_rejected],
         "accepted": follower.n_accepted,
         "stored": follower.n_stored,
         "searchable": follower.n_searchable,
@@ -105,75 +226,31 @@ def run_ingest(
     }
 
 
-class _Bars:
-    """Three bars on standard error, none where that is no terminal."""
-
-    def __init__(self, follower: Follower, *, quiet: bool) -> None:
-        self._follower = follower
-        self._started = time.monotonic()
-        self._last_look = 0.0
-        self._progress = Progress(
-            TextColumn("{task.description:>10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rate]}"),
-            console=err,
-            disable=quiet or not err.is_terminal,
-        )
-        self._tasks = {
-            name: self._progress.add_task(name, total=None, rate="")
-            for name in ("accepted", "stored", "searchable")
-        }
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def look(self) -> None:
-        """Ask how far the memories have come, not too often, and show it."""
-        if time.monotonic() - self._last_look >= _LOOK_EVERY_S:
-            self._follower.look()
-            self._show()
-
-    def finish(self, *, wait_s: float) -> None:
-        """Follow until all are settled, or nothing has moved for `wait_s`."""
-        moved_at, last = time.monotonic(), -1
-        while True:
-            self._follower.look()
-            self._show()
-            if self._follower.done or time.monotonic() - moved_at > wait_s:
-                return
-            if self._follower.n_moved != last:
-                moved_at, last = time.monotonic(), self._follower.n_moved
-            time.sleep(0.05)
-
-    def _show(self) -> None:
-        self._last_look = time.monotonic()
-        follower = self._follower
-        seconds = max(1e-9, self._last_look - self._started)
-        numbers = {
-            "accepted": follower.n_accepted,
-            "stored": follower.n_stored,
-            "searchable": follower.n_searchable,
-        }
-        for name, n in numbers.items():
-            self._progress.update(
-                self._tasks[name], completed=n, total=follower.n_accepted, rate=f"{n / seconds:,.0f}/s"
-            )
+def _file(file: FileReport) -> dict[str, Any]:
+    progress = file.progress
+    return {
+        "name": file.name,
+        "format": file.format,
+        "new": progress.n_new,
+        "known": progress.n_known,
+        "deleted_before": progress.n_deleted,
+        "rejected": progress.n_rejected,
+        "oldest": progress.oldest,
+        "newest": progress.newest,
+    }
 
 
-def _check_files(files: list[str]) -> None:
-    for name in files:
-        path = Path(name)
-        if name != STDIN and not path.is_file():
-            what = "a directory" if path.is_dir() else "not there"
-            raise InvalidMemory(
-                field="FILE", value=name, allowed=f"a readable JSONL file or -, this is {what}"
-            )
+def _zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return None if name is None else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidMemory(
+            field="time_zone", value=name, allowed="a zone of the IANA database, such as Europe/Lisbon"
+        ) from None
+
+
+def _kinds(left_out: list[LeftOut]) -> tuple[Kind, ...]:
+    return tuple(kind.value for kind in left_out)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -181,12 +258,23 @@ def _show(result: dict[str, Any]) -> None:
         err.print(f"rejected  {line}", markup=False)
     for reason in result["dead_reasons"]:
         err.print(f"dead      {reason}", markup=False)
+    for file in result["files"]:
+        out.print(_line(file), markup=False)
     out.print(
         f"accepted {result['accepted']} · stored {result['stored']} · searchable {result['searchable']} · "
-        f"dead letters {result['dead']} · rejected {result['rejected']} of {result['lines']} lines · "
+        f"dead letters {result['dead']} · rejected {result['rejected']} · already there {result['known']} · "
         f"{result['seconds']:.1f} s, {result['per_second']:.0f}/s"
     )
     if result["rejects_file"]:
-        out.print(f"rejected lines, with the reason of each: {result['rejects_file']}", markup=False)
+        out.print(f"what was rejected, with the reason of each: {result['rejects_file']}", markup=False)
     if result["unsettled"]:
         out.print(f"{result['unsettled']} accepted memories are not searchable yet: see `memory status`")
+
+
+def _line(file: dict[str, Any]) -> str:
+    dates = f", {file['oldest'][:10]} to {file['newest'][:10]}" if file["oldest"] else ""
+    deleted = f", {file['deleted_before']} deleted before" if file["deleted_before"] else ""
+    return (
+        f"{file['name']} ({file['format']}): {file['new']} new, {file['known']} already there{deleted}, "
+        f"{file['rejected']} rejected{dates}"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from api_stub.doctor import examine
 from api_stub.home import connected_settings
 from memory.cleanup import CleanupPolicy
 from memory.validation import check_types
+
+if TYPE_CHECKING:
+    from memory.status import Status
 
 
 def cleanup(
@@ -58,49 +61,90 @@ def cleanup(
         out.print(f"  {name}: {count}", markup=False)
 
 
-def status(json: JsonOption = False) -> None:
-    """Show how many memories are in each state, and what lags.
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 where somebody must look: degraded or stuck.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say whether the pipeline is ok, lagging, degraded or stuck, and why; then show every count and lag.
 
-    Example: memory status --json
+    Example: memory status --check --json
     """
     with MemoryClient.from_env() as client:
-        report = client.status().as_json()
+        found = client.status()
     if json:
-        print_json(report)
-        return
+        print_json(found.as_json())
+    else:
+        _print_status(found)
+    if check and found.verdict.needs_a_look:
+        raise typer.Exit(Exit.PARTLY)
+
+
+def _print_status(found: Status) -> None:
+    out.print(f"{found.verdict.state}: {found.verdict.reason}", markup=False)
+    report = found.as_json()
     jobs = report.pop("jobs")
+    del report["verdict"]
     table = Table(box=None, show_header=False)
     for name, value in report.items():
-        table.add_row(name.replace("_", " "), "-" if value is None else f"{value:,}")
+        table.add_row(name.replace("_", " "), _shown(value))
     for name, job in jobs.items():
-        table.add_row(f"{name}, last good run", f"{job['last_ok_s']:,.0f} s ago" if job["last_ok_s"] else "-")
+        last_ok_s = job["last_ok_s"]
+        table.add_row(f"{name}, last good run", "-" if last_ok_s is None else f"{last_ok_s:,.0f} s ago")
     out.print(table)
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ("; ".join(value) if isinstance(value, tuple) else str(value or "-")).replace("[", r"\[")
+
+
 def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is found; what is replaced goes to the quarantine.")
+    ] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds.")] = 600,
     json: JsonOption = False,
 ) -> None:
-    """Compare the index with the database: every id, and a sample of vectors byte by byte.
+    """Audit the index against the database, the snapshots, the rows, the events and the streams.
 
-    Exits 1 if they differ.
+    Every id, a sample of the vectors byte by byte (with --repair all of them), every checksum.
+    Exits 1 if anything is not as it must be, or is so still after the repair.
 
-    Example: memory verify --json
+    Example: memory verify --repair --json
     """
     with MemoryClient.from_env() as client:
-        comparison = client.verify(timeout_s=timeout_s)
+        audit = client.verify(repair=repair, timeout_s=timeout_s)
     if json:
-        print_json(comparison)
+        print_json(audit)
     else:
-        word = "equal" if comparison["equal"] else "NOT EQUAL"
-        out.print(
-            f"index and database are {word} at write {comparison['seq']}: "
-            f"{comparison['n_memories']} memories, {comparison['n_vectors']} vectors, "
-            f"{comparison['n_missing']} missing, {comparison['n_extra']} extra, "
-            f"{comparison['n_different']} of {comparison['n_sampled']} sampled vectors different"
-        )
-    if not comparison["equal"]:
+        _print_audit(audit)
+    if not audit["clean"]:
         raise typer.Exit(Exit.PARTLY)
+
+
+def _print_audit(audit: dict[str, Any]) -> None:
+    word = "equal" if audit["equal"] else "NOT EQUAL"
+    out.print(
+        f"index and database are {word} at write {audit['seq']}: "
+        f"{audit['n_memories']} memories, {audit['n_vectors']} vectors, "
+        f"{audit['n_missing']} missing, {audit['n_extra']} extra, "
+        f"{audit['n_different']} of {audit['n_sampled']} compared vectors different"
+    )
+    for finding in audit["findings"]:
+        places = ", ".join(str(place) for place in finding["examples"])
+        out.print(f"  {finding['kind']}: {finding['n']} {finding['means']} ({places})", markup=False)
+    repair = audit.get("repair", {})
+    for line in (*repair.get("done", ()), *(f"kept in {path}" for path in repair.get("kept", ()))):
+        out.print(f"  {line}", markup=False)
+    for line in repair.get("not_repaired", ()):
+        out.print(f"  not repaired: {line}", markup=False)
+    if not audit["findings"]:
+        out.print("snapshots, rows, events and streams are as they must be")
 
 
 def doctor(json: JsonOption = False) -> None:

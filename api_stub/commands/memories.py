@@ -1,4 +1,4 @@
-"""`memory add | search | get | delete`: single memories."""
+"""`memory add | search | get | update | delete`: single memories."""
 
 from __future__ import annotations
 
@@ -53,10 +53,7 @@ def add(
         )
         outcome = client.wait(receipt, timeout_s=wait_s)
     _show_outcome(outcome, json=json)
-    if outcome.settled and outcome.state is not MemoryState.SEARCHABLE:
-        raise typer.Exit(Exit.PARTLY)
-    if not outcome.settled and wait_s > 0:
-        raise typer.Exit(Exit.NOT_YET)
+    _exit_as(outcome, wait_s=wait_s)
 
 
 def search(
@@ -67,6 +64,9 @@ def search(
     limit: Annotated[int, typer.Option("--limit", "-k", help="At most so many, 1..1000.")] = 5,
     min_score: Annotated[float, typer.Option(help="None below it; cosine, -1..1.")] = -1.0,
     min_seq: Annotated[int | None, typer.Option(help="The write that must be seen.")] = None,
+    context: Annotated[
+        int, typer.Option("--context", "-C", help="Show so many messages before and after each, 0..10.")
+    ] = 0,
     namespace: NamespaceOption = DEFAULT_NAMESPACE,
     json: JsonOption = False,
 ) -> None:
@@ -82,6 +82,7 @@ def search(
             limit=limit,
             min_score=min_score,
             min_seq=min_seq,
+            context=context,
         )
     if json:
         print_json({"query": query, "results": [hit.as_json() for hit in hits]})
@@ -93,10 +94,11 @@ def search(
         "score", "id", "type", "when", "memory", box=None, header_style="bold", padding=(0, 2, 0, 0)
     )
     for hit in hits:
-        m = hit.memory
-        table.add_row(
-            f"{hit.score:.3f}", str(m.id), m.memory_type, f"{m.created_at:%Y-%m-%d %H:%M}", _plain(m.content)
-        )
+        for memory in (*hit.before, hit.memory, *hit.after):
+            score = f"{hit.score:.3f}" if memory is hit.memory else ""
+            when = f"{memory.created_at:%Y-%m-%d %H:%M}"
+            table.add_row(score, str(memory.id), memory.memory_type, when, _plain(memory.content))
+        table.add_section()
     out.print(table)
 
 
@@ -117,6 +119,70 @@ def get(
         return
     for name, value in memory.as_json().items():
         out.print(f"{name:>14}  {value}", markup=False)
+
+
+def context(
+    identifier: Identifier,
+    before: Annotated[int, typer.Option("--before", "-B", help="At most so many before it, 0..100.")] = 2,
+    after: Annotated[int, typer.Option("--after", "-A", help="At most so many after it, 0..100.")] = 2,
+    by_uid: UidFlag = False,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    json: JsonOption = False,
+) -> None:
+    """Show a memory with what was said around it.
+
+    Example: memory context 17 --before 5
+    """
+    with MemoryClient.from_env() as client:
+        middle = _find(client, identifier, by_uid=by_uid, namespace=namespace)
+        found = client.context(middle.id, before=before, after=after)
+    if json:
+        print_json({"id": middle.id, "context": [memory.as_json() for memory in found]})
+        return
+    table = Table("", "id", "when", "who", "memory", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for memory in found:
+        who = memory.metadata.get("author") or memory.metadata.get("role") or ""
+        mark, when = "→" if memory.id == middle.id else "", f"{memory.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(mark, str(memory.id), when, _plain(str(who)), _plain(memory.content))
+    out.print(table)
+
+
+def update(
+    identifier: Identifier,
+    content: Annotated[str | None, typer.Option(help="Its new text; - reads standard input.")] = None,
+    memory_type: Annotated[
+        str | None, typer.Option("--type", "-t", help="One of: " + ", ".join(MemoryType))
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from.")] = None,
+    importance: Annotated[float | None, typer.Option(help="0..1.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(help="A JSON object, merged into what is there; null removes a key.")
+    ] = None,
+    by_uid: UidFlag = False,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait until it is searchable; 0: do not.")
+    ] = 30,
+    json: JsonOption = False,
+) -> None:
+    """Change what is given of one memory, leave the rest, and wait until it is searchable.
+
+    Example: memory update 17 --content "Inês is allergic to all nuts" --importance 1
+    """
+    given = decode_object(metadata) if metadata is not None else {}
+    if importance is not None:
+        given["importance"] = importance
+    with MemoryClient.from_env() as client:
+        receipt = client.update(
+            _find(client, identifier, by_uid=by_uid, namespace=namespace).id,
+            content=sys.stdin.read() if content == "-" else content,
+            memory_type=memory_type,
+            source=source,
+            metadata=given,
+        )
+        outcome = client.wait(receipt, timeout_s=wait_s)
+    _show_outcome(outcome, json=json)
+    _exit_as(outcome, wait_s=wait_s)
 
 
 def delete(
@@ -169,6 +235,13 @@ def _show_outcome(outcome: Outcome, *, json: bool) -> None:
     where = f" as memory {outcome.id}" if outcome.id is not None else ""
     why = f": {outcome.reason}" if outcome.reason else ""
     out.print(f"{outcome.state.value}{where} (uid {outcome.receipt.uid}){why}", markup=False)
+
+
+def _exit_as(outcome: Outcome, *, wait_s: float) -> None:
+    if outcome.settled and outcome.state is not MemoryState.SEARCHABLE:
+        raise typer.Exit(Exit.PARTLY)
+    if not outcome.settled and wait_s > 0:
+        raise typer.Exit(Exit.NOT_YET)
 
 
 def _plain(content: str) -> str:

@@ -18,7 +18,8 @@ from memory.reembedding import reembed as reembed_all
 from memory.store.event_log import EventLog
 
 if TYPE_CHECKING:
-    from memory.embedding import Embedder
+    from memory.embedder import Embedder
+    from memory.settings import Settings
 
 _INTERRUPTED = 130
 
@@ -53,6 +54,9 @@ def reembed(
             use_gpu=settings.use_gpu,
             n_threads=settings.embed_threads,
             batch_tokens=settings.embed_batch_tokens,
+            engine=settings.embedding_engine,
+            precision=settings.embedding_precision,
+            cache=settings.model_cache,
         )
         result = _reembed(database, embedder, quiet=json)
     if json:
@@ -60,7 +64,7 @@ def reembed(
     elif result["switched"]:
         out.print(
             f"embedded {result['embedded']} memories again: from {result['from']} to {result['to']}. "
-            f"Now set EMBEDDING_MODEL={settings.embedding_model}, and restart what still runs the old model",
+            f"Now set {_named(settings)}, and restart what still runs the old model",
             markup=False,
         )
     else:
@@ -95,6 +99,12 @@ def _reembed(database: Database, embedder: Embedder, *, quiet: bool) -> dict[str
             err.print(f"memory reembed: stopped; {now}", markup=False)
             raise typer.Exit(_INTERRUPTED) from None
     return {"embedded": n, "from": old, "to": embedder.fingerprint, "switched": old != embedder.fingerprint}
+
+
+def _named(settings: Settings) -> str:
+    """Return the settings that name the vectors: the model, and int8, which is a model of its own."""
+    int8 = " EMBEDDING_PRECISION=int8" if settings.embedding_precision == "int8" else ""
+    return f"EMBEDDING_MODEL={settings.embedding_model}{int8}"
 
 
 def _what_now(new: str, old: str | None, *, serves: bool) -> str:

@@ -10,12 +10,16 @@ import typer
 from api_stub.commands.output import err
 from api_stub.commands.stopping import tidy_up_when_stopped
 from api_stub.home import hold_home
+from api_stub.stack.cores import n_embed_workers
 from api_stub.stack.local import local_stack
 from memory.settings import read_settings
 
 
 def up(
-    embed_workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that embed.")] = 1,
+    embed_workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Processes that embed (else: MEMORY_EMBED_WORKERS, one a core)."),
+    ] = None,
 ) -> None:
     """Start, supervise and stop the whole stack. Ctrl-C stops it.
 
@@ -24,10 +28,11 @@ def up(
     Example: MEMORY_HOME=~/my-memory memory up --embed-workers 2
     """
     settings = read_settings()
+    n_workers = embed_workers or n_embed_workers(settings)
     tidy_up_when_stopped()  # until the supervisor heeds the signals itself
     os.umask(0o077)  # memories are their owner's: nobody else reads what is written from here on
     with hold_home(settings.home):
-        supervisor = local_stack(settings, n_embed_workers=embed_workers, say=_say)
+        supervisor = local_stack(settings, n_embed_workers=n_workers, say=_say)
 
         def on_ready() -> None:
             names = ", ".join(child.name for child in supervisor.children())

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from api_stub.home import RunningStack, announce
 from api_stub.stack.children import ChildSpec
+from api_stub.stack.cores import n_embed_threads
 from api_stub.stack.servers import PostgresServer, RedisServer
 from api_stub.stack.supervisor import Supervisor
+from api_stub.stack.watched import LONGEST_PAUSE_S
 from memory.database import Database
 from memory.heartbeat import Heartbeat
 
@@ -29,11 +31,34 @@ class _Servers:
     db_url: str
 
 
-def local_stack(settings: Settings, *, n_embed_workers: int, say: Callable[[str], None]) -> Supervisor:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """The modules that the processes run, each with its first arguments."""
+
+    embed: tuple[str, ...] = ("workers", "embed")
+    indexer: tuple[str, ...] = ("indexer",)
+    beat: tuple[str, ...] = ("workers", "beat")
+
+
+def local_stack(
+    settings: Settings,
+    *,
+    n_embed_workers: int,
+    say: Callable[[str], None],
+    programs: Programs = Programs(),
+    longest_pause_s: float = LONGEST_PAUSE_S,
+) -> Supervisor:
     """Prepare servers and processes, without starting any; the supervisor starts them.
 
     Stage 0 are the servers, stage 1 the processes. When stage 0 is ready, the database is created and
     migrated and the stack is announced in MEMORY_HOME; when stage 1 is, it is announced as ready.
+
+    Args:
+        settings: those of `memory up`.
+        n_embed_workers: how many processes embed.
+        say: gets the news, line by line.
+        programs: what the processes run.
+        longest_pause_s: before the start of one that dies again and again.
 
     Raises:
         SettingsError: a server cannot run here; says why and what to do.
@@ -59,9 +84,12 @@ def local_stack(settings: Settings, *, n_embed_workers: int, say: Callable[[str]
             ),
         )
 
-    processes = _processes(settings, servers, n_embed_workers=n_embed_workers, logs=logs)
+    processes = _processes(settings, servers, programs=programs, n_embed_workers=n_embed_workers, logs=logs)
     return Supervisor(
-        stages=[_server_specs(servers, logs), processes], say=say, on_stage_ready=on_stage_ready
+        stages=[_server_specs(servers, logs), processes],
+        say=say,
+        on_stage_ready=on_stage_ready,
+        longest_pause_s=longest_pause_s,
     )
 
 
@@ -89,22 +117,32 @@ def _server_specs(servers: _Servers, logs: Path) -> list[ChildSpec]:
     return specs
 
 
-def _processes(settings: Settings, servers: _Servers, *, n_embed_workers: int, logs: Path) -> list[ChildSpec]:
-    n_threads = settings.embed_threads or max(1, (os.cpu_count() or 1) // n_embed_workers)
+def _processes(
+    settings: Settings, servers: _Servers, *, programs: Programs, n_embed_workers: int, logs: Path
+) -> list[ChildSpec]:
+    n_threads = str(n_embed_threads(settings, n_workers=n_embed_workers))
     environment = {
         "MEMORY_HOME": str(settings.home),
         "FAISS_INDEX_PATH": str(settings.index_directory),
         "REDIS_URL": servers.redis_url,
         "MEMORY_DB_URL": servers.db_url,
-        "MEMORY_EMBED_THREADS": str(n_threads),
+        "MEMORY_EMBED_THREADS": n_threads,
         "PYTHONUNBUFFERED": "1",
     }
     commands: dict[str, tuple[str, ...]] = {
-        f"embed-{n}": ("workers", "embed", "--name", f"embed-{n}") for n in range(1, n_embed_workers + 1)
+        f"embed-{n}": (*programs.embed, "--name", f"embed-{n}") for n in range(1, n_embed_workers + 1)
     }
-    commands |= {"indexer": ("indexer",), "beat": ("workers", "beat")}
+    commands |= {"indexer": programs.indexer, "beat": programs.beat}
+    # What computes beside the model follows: each worker is alone on its cores.
+    threads = {"OMP_NUM_THREADS": n_threads, "RAYON_NUM_THREADS": n_threads}
     return [
-        _process(name, command, environment=environment, home=settings.home, logs=logs)
+        _process(
+            name,
+            command,
+            environment={**environment, **(threads if name.startswith("embed-") else {})},
+            home=settings.home,
+            logs=logs,
+        )
         for name, command in commands.items()
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from api_stub.stack.children import ChildSpec
-from api_stub.stack.watched import ChildStatus, WatchedChild
+from api_stub.stack.watched import LONGEST_PAUSE_S, ChildStatus, WatchedChild
 
 _TURN_S = 0.05
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,7 +23,8 @@ class Supervisor:
     Call all of them from one thread: the kernel ends the children when the thread that started them ends.
 
     A child that dies is started again, unless it ends with EX_CONFIG, by which it says that this cannot help:
-    then ChildNeverReady, which quotes the last line of its log, ends the whole stack.
+    then ChildNeverReady, which quotes the last line of its log, ends the whole stack. One that dies again and
+    again waits for its start twice as long each time, at most `longest_pause_s`.
     """
 
     def __init__(
@@ -33,8 +34,12 @@ class Supervisor:
         say: Callable[[str], None],
         on_stage_ready: Callable[[int], None] | None = None,
         stop_timeout_s: float = 10.0,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
-        self._stages = [[WatchedChild(spec, say=self._say_safely) for spec in stage] for stage in stages]
+        self._stages = [
+            [WatchedChild(spec, say=self._say_safely, longest_pause_s=longest_pause_s) for spec in stage]
+            for stage in stages
+        ]
         self._n_stages_started = 0
         self._say = say
         self._on_stage_ready = on_stage_ready

@@ -20,7 +20,7 @@ from api_stub.stack.children import (
 from memory.errors import ChildNeverReady
 
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 4.0
+LONGEST_PAUSE_S = 4.0
 _LIVED_LONG_S = 30.0
 _READY_AFTER_S = 0.5
 _N_STARTS_AT_MOST = 5
@@ -40,12 +40,18 @@ class WatchedChild:
     """A child and its fate. Every method returns at once; `turn` is called again and again."""
 
     def __init__(
-        self, spec: ChildSpec, *, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        spec: ChildSpec,
+        *,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
         self.spec = spec
         self.ready = False
         self._say = say
         self._clock = clock
+        self._longest_pause_s = longest_pause_s
         self._process: subprocess.Popen[bytes] | None = None
         self._was_ready_once = False
         self._n_starts = 0
@@ -145,7 +151,7 @@ class WatchedChild:
         self.ready = False
         self._say(f"{self.spec.name} {what}, restarting in {self._pause_s:g} s")
         self._start_again_at_s = self._clock() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._pause_s = min(2 * self._pause_s, self._longest_pause_s)
 
 
 def _in_words(status: int) -> str:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, false, func, insert, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from memory.database import Database, database_now
 from memory.errors import Fenced, ModelMismatch
@@ -23,9 +36,8 @@ SEEN_WITHIN = timedelta(minutes=1)
 """An owner that wrote anything within this time lives."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexEvent:
-    """One change of one memory: "look at this row again"."""
+class IndexEvent(NamedTuple):
+    """One change of one memory: "look at this row again". As a tuple, since there is one for each memory."""
 
     seq: Seq
     memory_id: MemoryId
@@ -79,15 +91,23 @@ def append_events(
         and model_fingerprint != clock.model_fingerprint
     ):
         raise ModelMismatch(stored=clock.model_fingerprint, configured=str(model_fingerprint))
-    head = clock.head
-    first = head - len(memory_ids) + 1
-    at = database_now(connection)
     if memory_ids:
-        connection.execute(
-            insert(index_events),
-            [{"seq": first + i, "memory_id": m, "op": op, "at": at} for i, m in enumerate(memory_ids)],
-        )
-    return Seq(head)
+        _insert_events(connection, memory_ids, op=op, first=clock.head - len(memory_ids) + 1)
+    return Seq(clock.head)
+
+
+def _insert_events(connection: Connection, memory_ids: Sequence[MemoryId], *, op: Op, first: int) -> None:
+    at = database_now(connection)
+    if connection.dialect.name == "sqlite":
+        rows = [{"seq": first + i, "memory_id": m, "op": op, "at": at} for i, m in enumerate(memory_ids)]
+        connection.execute(insert(index_events), rows)
+        return
+    ids = func.unnest(cast(list(memory_ids), ARRAY(BigInteger)))
+    numbered = ids.table_valued("memory_id", with_ordinality="n", name="numbered").render_derived()
+    seq = literal(first - 1, BigInteger) + numbered.c.n
+    select_rows = select(seq, numbered.c.memory_id, literal(op), literal(at))
+    columns = ["seq", "memory_id", "op", "at"]
+    connection.execute(insert(index_events).from_select(columns, select_rows))
 
 
 class EventLog:
@@ -135,7 +155,14 @@ class EventLog:
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        return [IndexEvent(seq=Seq(row.seq), memory_id=MemoryId(row.memory_id)) for row in rows]
+        return list(map(IndexEvent._make, rows))
+
+    def mark(self, seq: Seq) -> str | None:
+        """Return what tells an event from another history's of the same number; `None` where it is pruned."""
+        statement = select(index_events.c.memory_id, index_events.c.at).where(index_events.c.seq == seq)
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+        return f"memory {row.memory_id} at {row.at.isoformat()}" if row else None
 
     def progress(self) -> IndexProgress:
         """Return what the owner last said, and the newest event's number."""

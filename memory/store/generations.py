@@ -105,7 +105,7 @@ class Generations:
         """Keep these embeddings for the switch, and go on behind this batch.
 
         One whose memory's content changed meanwhile is dropped: the change is an event, looked at later.
-        Each embedding is float32 (d,), length 1.
+        Each embedding is float32 (w, d), the vectors of its windows, rows of length 1.
 
         Returns:
             False where this model serves already, since another process made the switch.

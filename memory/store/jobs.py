@@ -14,6 +14,10 @@ from memory.schema import job_runs
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+TICKER = "ticker"
+CLEANUP = "cleanup"
+AUDIT = "audit"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
@@ -71,6 +75,12 @@ class Jobs:
             values = {"last_start_at": now, "last_ok_at": now, "owner": owner}
             statement = dialect.insert(job_runs).values(name=name, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    def record(self, name: str, *, owner: str, result: str) -> None:
+        """Note a good run that nobody claimed, with its result: somebody asked for it."""
+        self.mark(name, owner=owner)
+        with self._database.write() as connection:
+            connection.execute(update(job_runs).where(job_runs.c.name == name).values(last_result=result))
 
     def all(self) -> list[JobRun]:
         """Return every job's last run, by name."""

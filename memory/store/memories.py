@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from memory.database import Database, database_now
 from memory.errors import NotFound
+from memory.failpoints import reach
 from memory.models import Memory, MemoryId, MemoryType, Seq
 from memory.schema import associations, index_events, index_state, memories, next_embeddings
+from memory.store.candidates import Candidate, read_candidates
+from memory.store.conversations import Context, read_contexts
 from memory.store.event_log import append_events, read_head
-from memory.store.rows import INDEXED, LIVE, MEMORY_COLUMNS, Key, chunks, key_in, memory_of, raw_values
+from memory.store.new_rows import insert_new
+from memory.store.pending import embed_rows, read_known
+from memory.store.rows import (
+    INDEXED,
+    LIVE,
+    MEMORY_COLUMNS,
+    Key,
+    chunks,
+    key_in,
+    memory_of,
+    one_of,
+    raw_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
     from memory.messages import RawMemory
+    from memory.store.pending import Unembedded
+    from memory.store.rows import Embeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +50,7 @@ class Progress:
     deleted: bool
     seq: Seq | None
     searchable: bool
+    failed: bool  # it cannot be embedded; a dead letter says why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +65,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """One content's embedding. `vector` is float32 (d,), length 1."""
+    """One content's embedding: float32 (w, d), the vectors of its windows, rows of length 1."""
 
-    vector: npt.NDArray[np.float32]
+    vectors: npt.NDArray[np.float32]
     model_fingerprint: str
 
 
@@ -60,24 +77,26 @@ class MemoryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def known(self, keys: Iterable[Key]) -> set[Key]:
-        """Return those of `keys` that have a row, live or tombstone."""
-        found: set[Key] = set()
+    def known(self, keys: Iterable[Key]) -> dict[Key, Unembedded | None]:
+        """Return those of `keys` that have a row, live or tombstone, with what is left to embed of it."""
         with self._database.read() as connection:
-            for some in chunks(list(keys)):
-                statement = select(memories.c.namespace, memories.c.uid).where(key_in(some))
-                found.update((row.namespace, row.uid) for row in connection.execute(statement))
-        return found
+            return dict(read_known(connection, keys))
 
     def insert(
-        self, raws: Sequence[RawMemory], embeddings: npt.NDArray[np.float32], *, model_fingerprint: str
+        self,
+        raws: Sequence[RawMemory],
+        embeddings: Embeddings,
+        *,
+        model_fingerprint: str,
+        unembedded: Sequence[Unembedded] = (),
     ) -> tuple[dict[Key, MemoryId], Seq]:
         """Insert memories whose key is new, with their index events, in one transaction.
 
         Args:
             raws: distinct keys; one that has a row already, tombstone or not, changes nothing.
-            embeddings: float32 (len(raws), d), rows of length 1, in the order of `raws`.
+            embeddings: len(raws) + len(unembedded) of them, in their order.
             model_fingerprint: the model that made the embeddings.
+            unembedded: rows that have been waiting for their embedding; one that changed meanwhile waits on.
 
         Returns:
             The ids of the new rows, and the newest event's number (visible to a search that asks for it).
@@ -87,26 +106,27 @@ class MemoryStore:
             ServerAway: the database cannot be reached. Nothing was stored, or all of it.
 
         """
-        order = sorted(range(len(raws)), key=lambda i: raws[i].key)  # one lock order for all writers
         with self._database.write() as connection:
-            at = database_now(connection)
-            rows = [
-                {
-                    **raw_values(raws[i]),
-                    "stored_at": at,
-                    "embedding": embeddings[i].astype("<f4").tobytes(),
-                    "model_fingerprint": model_fingerprint,
-                    "status": "ready",
-                    "version": 1,
-                }
-                for i in order
-            ]
-            inserted = connection.execute(self._insert_new(), rows)
-            new = {(row.namespace, row.uid): MemoryId(row.id) for row in inserted}
-            if not new:
-                return new, read_head(connection)
-            ids = sorted(new.values())
-            return new, append_events(connection, ids, op="+", model_fingerprint=model_fingerprint)
+            new: dict[Key, MemoryId] = {}
+            if raws:
+                new = insert_new(
+                    connection,
+                    raws,
+                    embeddings[: len(raws)],
+                    stored_at=database_now(connection),
+                    model_fingerprint=model_fingerprint,
+                )
+            embedded = embed_rows(
+                connection, unembedded, embeddings[len(raws) :], model_fingerprint=model_fingerprint
+            )
+            ids = sorted([*new.values(), *embedded])
+            seq = (
+                append_events(connection, ids, op="+", model_fingerprint=model_fingerprint)
+                if ids
+                else read_head(connection)
+            )
+            reach("embed.before_commit")
+        return new, seq
 
     def get(self, memory_id: MemoryId) -> Memory:
         """Return a live memory by its id.
@@ -127,23 +147,34 @@ class MemoryStore:
         same = and_(memories.c.namespace == namespace, memories.c.uid == uid)
         return self._one(same, shown=f"uid {uid!r} in namespace {namespace!r}")
 
+    def context(self, memory_id: MemoryId, *, before: int, after: int) -> list[Memory]:
+        """Return a live memory with its neighbours in its conversation, in their order.
+
+        Raises:
+            NotFound: there is no live memory with this id.
+
+        """
+        found = self.contexts([memory_id], before=before, after=after).get(memory_id)
+        if found is None:
+            message = f"no live memory with id {memory_id}"
+            raise NotFound(message)
+        return [*found.before, found.memory, *found.after]
+
+    def contexts(self, ids: Sequence[MemoryId], *, before: int, after: int) -> dict[MemoryId, Context]:
+        """Return those of `ids` that are live, each with what stands around it, as `read_contexts` says."""
+        return read_contexts(self._database, ids, before=before, after=after)
+
     def buried(self, keys: Iterable[Key]) -> set[Key]:
         """Return those of `keys` that have a tombstone."""
-        found: set[Key] = set()
+        statement = select(memories.c.namespace, memories.c.uid).where(key_in(keys), not_(LIVE))
         with self._database.read() as connection:
-            for some in chunks(list(keys)):
-                statement = select(memories.c.namespace, memories.c.uid).where(key_in(some), not_(LIVE))
-                found.update((row.namespace, row.uid) for row in connection.execute(statement))
-        return found
+            return {(row.namespace, row.uid) for row in connection.execute(statement)}
 
     def by_keys(self, keys: Iterable[Key]) -> dict[Key, Memory]:
         """Return those of `keys` that have a live memory."""
-        found: dict[Key, Memory] = {}
+        statement = select(*MEMORY_COLUMNS).where(key_in(keys), LIVE)
         with self._database.read() as connection:
-            for some in chunks(list(keys)):
-                statement = select(*MEMORY_COLUMNS).where(key_in(some), LIVE)
-                found.update(((r.namespace, r.uid), memory_of(r)) for r in connection.execute(statement))
-        return found
+            return {(row.namespace, row.uid): memory_of(row) for row in connection.execute(statement)}
 
     def live(
         self,
@@ -153,17 +184,22 @@ class MemoryStore:
         memory_types: Sequence[MemoryType] | None = None,
     ) -> dict[MemoryId, Memory]:
         """Return those of `ids` that are live, in this namespace and of these types where given."""
-        conditions = [INDEXED]
-        if namespace is not None:
-            conditions.append(memories.c.namespace == namespace)
-        if memory_types is not None:
-            conditions.append(memories.c.type.in_([t.value for t in memory_types]))
-        found: dict[MemoryId, Memory] = {}
+        conditions = [one_of(memories.c.id, ids), INDEXED, *_chosen(namespace, memory_types)]
+        statement = select(*MEMORY_COLUMNS).where(*conditions)
         with self._database.read() as connection:
-            for some in chunks(ids):
-                statement = select(*MEMORY_COLUMNS).where(memories.c.id.in_(some), *conditions)
-                found.update((MemoryId(r.id), memory_of(r)) for r in connection.execute(statement))
-        return found
+            return {MemoryId(row.id): memory_of(row) for row in connection.execute(statement)}
+
+    def candidates(
+        self,
+        ids: Sequence[MemoryId],
+        *,
+        namespace: str | None = None,
+        memory_types: Sequence[MemoryType] | None = None,
+    ) -> dict[MemoryId, Candidate]:
+        """Return the same as `live`, each with its embedding."""
+        conditions = _chosen(namespace, memory_types)
+        with self._database.read() as connection:
+            return read_candidates(connection, ids, *conditions)
 
     def replace(
         self, old: Memory, new: RawMemory, *, embedding: Embedded | None
@@ -173,7 +209,8 @@ class MemoryStore:
         Args:
             old: the memory as it was read.
             new: what it is to be.
-            embedding: the new content's; `None` where the content stays.
+            embedding: the new content's; `None` where the content stays, or where the pipeline is to embed
+                it: until then no search finds the memory.
 
         Returns:
             The memory as it is now, and the newest event's number; `None` if it changed since `old` was
@@ -187,9 +224,13 @@ class MemoryStore:
         values = raw_values(new)
         for fixed in ("namespace", "uid", "created_at"):
             del values[fixed]
+        is_reworded = new.content != old.content
         if embedding is not None:
-            values["embedding"] = embedding.vector.astype("<f4").tobytes()
+            values["embedding"] = embedding.vectors.astype("<f4").tobytes()
             values["model_fingerprint"] = embedding.model_fingerprint
+            values["status"] = "ready"
+        elif is_reworded:
+            values |= {"embedding": null(), "model_fingerprint": null(), "status": "pending"}
         same = and_(memories.c.id == old.id, memories.c.version == old.version, LIVE)
         statement = (
             update(memories)
@@ -198,12 +239,14 @@ class MemoryStore:
             .returning(*MEMORY_COLUMNS)
         )
         with self._database.write() as connection:
+            if is_reworded:
+                statement = statement.values(stored_at=database_now(connection))
             row = connection.execute(statement).one_or_none()
             if row is None:
                 return None
-            if embedding is not None:
+            if is_reworded:
                 connection.execute(delete(next_embeddings).where(next_embeddings.c.memory_id == old.id))
-            if embedding is None and new.memory_type is old.memory_type:
+            if not is_reworded and new.memory_type is old.memory_type:
                 return memory_of(row), read_head(connection)
             fingerprint = embedding.model_fingerprint if embedding else None
             seq = append_events(connection, [old.id], op="+", model_fingerprint=fingerprint)
@@ -235,7 +278,8 @@ class MemoryStore:
 
     def progress(self, keys: Iterable[Key]) -> dict[Key, Progress]:
         """Return how far each of `keys` that has a row has come."""
-        newest = select(func.max(index_events.c.seq)).where(index_events.c.memory_id == memories.c.id)
+        # As an expression: for the plain column, Postgres walks all events backwards for each memory.
+        newest = select(func.max(index_events.c.seq + 0)).where(index_events.c.memory_id == memories.c.id)
         columns = (
             memories.c.id,
             memories.c.namespace,
@@ -244,18 +288,18 @@ class MemoryStore:
             memories.c.status,
         )
         applied_seq = select(index_state.c.applied_seq).scalar_subquery().label("applied_seq")
-        statement = select(*columns, newest.scalar_subquery().label("seq"), applied_seq)
+        statement = select(*columns, newest.scalar_subquery().label("seq"), applied_seq).where(key_in(keys))
         found: dict[Key, Progress] = {}
         with self._database.read() as connection:
-            for some in chunks(list(keys)):
-                for row in connection.execute(statement.where(key_in(some))):
-                    applied = row.seq is None or row.seq <= row.applied_seq
-                    found[row.namespace, row.uid] = Progress(
-                        memory_id=MemoryId(row.id),
-                        deleted=row.deleted_at is not None,
-                        seq=None if row.seq is None else Seq(row.seq),
-                        searchable=applied and row.status == "ready",
-                    )
+            for row in connection.execute(statement):
+                applied = row.seq is None or row.seq <= row.applied_seq
+                found[row.namespace, row.uid] = Progress(
+                    memory_id=MemoryId(row.id),
+                    deleted=row.deleted_at is not None,
+                    seq=None if row.seq is None else Seq(row.seq),
+                    searchable=applied and row.status == "ready",
+                    failed=row.status == "failed",
+                )
         return found
 
     def counts(self) -> Counts:
@@ -283,11 +327,6 @@ class MemoryStore:
             deleted=sum(n for (_, live), n in by_status.items() if not live),
         )
 
-    def _insert_new(self) -> Any:
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        statement = dialect.insert(memories).on_conflict_do_nothing()
-        return statement.returning(memories.c.id, memories.c.namespace, memories.c.uid)
-
     def _one(self, condition: ColumnElement[bool], *, shown: str) -> Memory:
         with self._database.read() as connection:
             row = connection.execute(select(*MEMORY_COLUMNS).where(condition, LIVE)).one_or_none()
@@ -295,6 +334,17 @@ class MemoryStore:
             message = f"no live memory with {shown}"
             raise NotFound(message)
         return memory_of(row)
+
+
+def _chosen(namespace: str | None, memory_types: Sequence[MemoryType] | None) -> list[ColumnElement[bool]]:
+    conditions = []
+    if namespace is not None:
+        # As an expression: without statistics of a new table Postgres takes the column for the best way to a
+        # few ids, and reads all of a namespace.
+        conditions.append(memories.c.namespace.concat("") == namespace)
+    if memory_types is not None:
+        conditions.append(memories.c.type.in_([t.value for t in memory_types]))
+    return conditions
 
 
 def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
@@ -311,6 +361,7 @@ def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:
                 deleted_at=database_now(connection),
                 content=null(),
                 metadata=null(),
+                position=null(),
                 embedding=null(),
                 version=memories.c.version + 1,
             )

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import and_, tuple_
+from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, and_, column, literal, literal_column, select, tuple_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
 
 from memory.models import Memory, MemoryId, MemoryType
 from memory.schema import memories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Row
+    import numpy as np
+    import numpy.typing as npt
+    from sqlalchemy import ColumnElement, Dialect, Row, Table
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.types import TypeEngine
 
     from memory.messages import RawMemory
+
+    Embeddings = Sequence[npt.NDArray[np.float32]] | npt.NDArray[np.float32]
+    """One for each memory: float32 (w, d), its windows, or (d,) where it is one; rows of length 1."""
 
 T = TypeVar("T")
 
@@ -70,13 +80,74 @@ def raw_values(raw: RawMemory) -> dict[str, Any]:
         "source": raw.source,
         "metadata": raw.metadata,
         "importance": raw.importance,
+        "position": raw.position,
         "created_at": raw.created_at,
     }
 
 
-def key_in(keys: Sequence[Key]) -> ColumnElement[bool]:
-    """Return the condition that a row has one of these keys."""
-    return tuple_(memories.c.namespace, memories.c.uid).in_(keys)
+class _JsonElements(FunctionElement[Any]):
+    """The elements of a JSON list, as a table with one column, `value`."""
+
+    name = "json_elements"
+    inherit_cache = True
+
+
+@compiles(_JsonElements, "postgresql")
+def _of_postgres(element: _JsonElements, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_array_elements({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_JsonElements, "sqlite")
+def _of_sqlite(element: _JsonElements, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+def key_in(keys: Iterable[Key], table: Table = memories) -> ColumnElement[bool]:
+    """Return the condition that a row of the table has one of these keys. Any number of them is one variable.
+
+    As a list of pairs of variables, Postgres compares each row of a growing table with each of them.
+    """
+    listed = _JsonElements(literal([list(key) for key in keys], JSON)).table_valued(column("value", JSON))
+    namespace, uid = (listed.c.value.op("->>")(literal_column(place)) for place in ("0", "1"))
+    return tuple_(table.c.namespace, table.c.uid).in_(select(namespace, uid))
+
+
+class _Ids(TypeDecorator[Any]):
+    """A list of whole numbers as one variable, in the form that the database reads the quickest."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(ARRAY(BigInteger) if dialect.name == "postgresql" else JSON())
+
+
+class _OneOf(FunctionElement[bool]):
+    """Whether a column is one of the ids in a list."""
+
+    name = "one_of"
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_OneOf, "postgresql")
+def _by_index(element: _OneOf, compiler: SQLCompiler, **options: Any) -> str:
+    ids, wanted = (compiler.process(part, **options) for part in element.clauses)
+    return f"{ids} = ANY ({wanted})"
+
+
+@compiles(_OneOf, "sqlite")
+def _by_list(element: _OneOf, compiler: SQLCompiler, **options: Any) -> str:
+    ids, wanted = (compiler.process(part, **options) for part in element.clauses)
+    return f"{ids} IN (SELECT value FROM json_each({wanted}))"  # noqa: S608 (both are compiled)
+
+
+def one_of(ids: ColumnElement[int], wanted: Sequence[int]) -> ColumnElement[bool]:
+    """Return the condition that an id is one of these. Any number of them is one variable.
+
+    As a variable each, a thousand cost the driver more time than the database takes to find their rows.
+    """
+    return _OneOf(ids, literal(list(wanted), _Ids()))
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

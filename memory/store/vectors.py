@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, select
+import numpy as np
+from psycopg.pq import Format
+from sqlalchemy import and_, event, func, select
 
 from memory.models import MemoryId
 from memory.schema import index_clock, memories, next_embeddings
-from memory.store.rows import INDEXED, chunks
+from memory.store.rows import INDEXED, chunks, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection, Row
+    import numpy.typing as npt
+    from sqlalchemy import Connection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorRow:
-    """What the index needs of one live memory."""
+class VectorRow(NamedTuple):
+    """What the index needs of one live memory. As a tuple, since a rebuild reads a million of them."""
 
     memory_id: MemoryId
     namespace: str
@@ -27,9 +29,15 @@ class VectorRow:
     embedding: bytes  # float32 little-endian
 
 
+_SPARSE = 10  # of so many ids, one is a live memory's
+
 _SERVING_MODEL = select(index_clock.c.model_fingerprint).scalar_subquery()
 
-# Right after a switch of models a memory's vector is still beside its row, not in it.
+SERVING_BESIDE = and_(
+    next_embeddings.c.memory_id == memories.c.id, next_embeddings.c.model_fingerprint == _SERVING_MODEL
+)
+"""Right after a switch of models a memory's vector is still beside its row, not in it."""
+
 _VECTORS = (
     select(
         memories.c.id,
@@ -37,44 +45,96 @@ _VECTORS = (
         memories.c.type,
         func.coalesce(next_embeddings.c.embedding, memories.c.embedding).label("embedding"),
     )
-    .outerjoin_from(
-        memories,
-        next_embeddings,
-        and_(
-            next_embeddings.c.memory_id == memories.c.id,
-            next_embeddings.c.model_fingerprint == _SERVING_MODEL,
-        ),
-    )
+    .outerjoin_from(memories, next_embeddings, SERVING_BESIDE)
     .where(INDEXED)
 )
 
 
 def read_vectors(connection: Connection, ids: Sequence[MemoryId]) -> list[VectorRow]:
     """Return what the index needs of those of `ids` that are live and embedded."""
-    found: list[VectorRow] = []
-    for some in chunks(ids):
-        found.extend(_vector_row(row) for row in connection.execute(_VECTORS.where(memories.c.id.in_(some))))
-    return found
+    with _in_binary(connection):
+        return list(map(VectorRow._make, connection.execute(_VECTORS.where(one_of(memories.c.id, ids)))))
 
 
-def iterate_vectors(connection: Connection, *, page: int = 10_000) -> Iterator[list[VectorRow]]:
-    """Yield every indexed memory in pages by ascending id, as this transaction sees them."""
+def iterate_vectors(connection: Connection, *, page: int = 4000) -> Iterator[list[VectorRow]]:
+    """Yield every indexed memory in pages by ascending id, as this transaction sees them.
+
+    The longest memories that are accepted by default have 70 KB of vectors each.
+    """
     after = 0
-    while last := _end_of_page(connection, after=after, page=page):
+    while last := end_of_page(connection, after=after, page=page):
         # Between two ends: with a limit, the other table would be read from its beginning for each page.
         statement = _VECTORS.where(memories.c.id > after, memories.c.id <= last).order_by(memories.c.id)
-        if rows := [_vector_row(row) for row in connection.execute(statement)]:
+        with _in_binary(connection):
+            rows = list(map(VectorRow._make, connection.execute(statement)))
+        if rows:
             yield rows
         after = last
 
 
-def _end_of_page(connection: Connection, *, after: int, page: int) -> int | None:
+def sample_vectors(connection: Connection, *, n: int, rng: np.random.Generator) -> Iterator[list[VectorRow]]:
+    """Yield what the index needs of about `n` memories at random, of all where there are no more.
+
+    Ids are guessed, most of which are there as a rule; where few are, all are read first.
+    """
+    n_there, highest = count_indexed(connection)
+    if n_there * _SPARSE < highest:
+        ids = read_indexed_ids(connection)
+        chosen = rng.choice(ids, size=min(n, len(ids)), replace=False)
+    else:
+        chosen = rng.choice(highest, size=min(highest, n * highest // max(1, n_there)), replace=False) + 1
+    for some in chunks(np.sort(chosen).tolist()):
+        yield read_vectors(connection, some)
+
+
+def count_indexed(connection: Connection) -> tuple[int, int]:
+    """Return how many memories the index must hold, and the highest id of them, 0 where there is none."""
+    n, highest = connection.execute(select(func.count(), func.max(memories.c.id)).where(INDEXED)).one()
+    return n, highest or 0
+
+
+def count_vectors(connection: Connection, *, dim: int) -> int:
+    """Return how many vectors they have, all windows together: this looks at every row."""
+    n_bytes = select(func.sum(func.length(func.coalesce(next_embeddings.c.embedding, memories.c.embedding))))
+    of_all = n_bytes.select_from(memories).outerjoin(next_embeddings, SERVING_BESIDE).where(INDEXED)
+    return int(connection.scalar(of_all) or 0) // (4 * dim)
+
+
+def read_indexed_ids(connection: Connection, *, page: int = 100_000) -> npt.NDArray[np.int64]:
+    """Return the id of every memory that the index must hold, ascending, as this transaction sees them."""
+    pages = [np.empty(0, dtype=np.int64)]
+    after = 0
+    while True:
+        statement = select(memories.c.id).where(INDEXED, memories.c.id > after).order_by(memories.c.id)
+        with _in_binary(connection):
+            ids = np.asarray(connection.scalars(statement.limit(page)).all(), dtype=np.int64)
+        if not len(ids):
+            return np.concatenate(pages)
+        pages.append(ids)
+        after = int(ids[-1])
+
+
+def end_of_page(connection: Connection, *, after: int, page: int) -> int | None:
+    """Return the last of the `page` ids behind `after`, `None` where there is none."""
     ids = select(memories.c.id).where(memories.c.id > after).order_by(memories.c.id).limit(page).subquery()
     last: int | None = connection.scalar(select(func.max(ids.c.id)))
     return last
 
 
-def _vector_row(row: Row[*tuple[Any, ...]]) -> VectorRow:
-    return VectorRow(
-        memory_id=MemoryId(row.id), namespace=row.namespace, memory_type=row.type, embedding=row.embedding
-    )
+@contextmanager
+def _in_binary(connection: Connection) -> Iterator[None]:
+    """Let Postgres send results as they are for the block: as text, a vector takes twice the room."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    event.listen(connection, "before_cursor_execute", _ask_for_binary)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", _ask_for_binary)
+
+
+def _ask_for_binary(
+    _connection: Connection, cursor: Any, _statement: str, _parameters: Any, _context: Any, _many: bool
+) -> None:
+    cursor.format = Format.BINARY

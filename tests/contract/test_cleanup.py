@@ -13,11 +13,14 @@ from memory.cleanup import CleanupPolicy, clean_up
 from memory.database import Database
 from memory.errors import CleanupBraked
 from memory.models import MemoryType
+from memory.pending import Requeuer
 from memory.schema import job_runs
 from memory.settings import read_settings
 from memory.store.jobs import JobRun, Jobs
 from memory.store.memories import MemoryStore
+from memory.store.pending import PendingRows
 from memory.stream import IngestStream
+from memory.stream_watch import StreamWatch
 from tests.invariants import assert_events_contiguous, assert_index_equals_database
 from tests.making import caught_up, open_index, raw, store_all
 from workers.maintenance import Maintenance
@@ -121,7 +124,7 @@ def test_a_cleanup_past_its_budget_goes_on_at_the_next_tick_and_is_well_meanwhil
     database: Database, stream: IngestStream, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memory.cleanup.BATCH", 10)
-    monkeypatch.setattr("workers.maintenance.CLEANUP_BUDGET_S", 0.0)
+    monkeypatch.setattr("workers.maintenance.BUDGET_S", 0.0)
     _store_old(database, 25)
     touches: list[int] = []
     maintenance = _maintenance(database, stream, redis_url, touches)
@@ -138,7 +141,7 @@ def test_a_cleanup_past_its_budget_goes_on_at_the_next_tick_and_is_well_meanwhil
     assert datetime.now(UTC) - last_ok_at < timedelta(minutes=5)
 
 
-def test_a_job_is_claimed_once_a_period_by_one_owner(database: Database) -> None:
+def test_f11_a_job_is_claimed_once_a_period_by_one_owner(database: Database) -> None:
     jobs, day, lease = Jobs(database), timedelta(days=1), timedelta(minutes=15)
     assert not jobs.claim("cleanup", every=day, lease=lease, owner="a")  # the first period starts now
     _pass_time(database, timedelta(hours=25))
@@ -171,6 +174,7 @@ def _maintenance(database: Database, stream: IngestStream, redis_url: str, touch
         settings=settings,
         database=database,
         jobs=Jobs(database),
+        requeuer=Requeuer(PendingRows(database), stream, StreamWatch(redis_url)),
         nudger=Nudger(make_celery(settings), stream),
         owner="a",
         on_progress=lambda: touches.append(1),

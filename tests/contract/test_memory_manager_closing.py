@@ -16,6 +16,7 @@ CALLS: dict[str, Callable[[MemoryManager], Any]] = {
     "add_memory": lambda m: m.add_memory("hello", "task"),
     "add_memories": lambda m: m.add_memories([{"content": "hello"}]),
     "get_memory": lambda m: m.get_memory(1),
+    "get_context": lambda m: m.get_context(1),
     "update_memory": lambda m: m.update_memory(1, "hello"),
     "delete_memory": lambda m: m.delete_memory(1),
     "search_memories": lambda m: m.search_memories("hello"),

@@ -68,7 +68,8 @@ def test_opening_with_another_model_is_refused_with_both_names_and_what_to_do(
         MemoryManager(database_url, WideEmbedder(), home / "index")
     assert str(caught.value) == (
         "the stored vectors come from words@1/32d/float32/unit, the configured model is wide-words@1/48d"
-        "/float32/unit: set EMBEDDING_MODEL back, or embed everything again with the new one: memory reembed"
+        "/float32/unit: set EMBEDDING_MODEL (and EMBEDDING_PRECISION) back, "
+        "or embed everything again with the new one: memory reembed"
     )
 
 
@@ -222,7 +223,7 @@ def test_killed_again_and_again_it_comes_to_its_end(
         assert len(manager.search_memories("topic3", limit=1000)) == 600 + KILLS
 
 
-def test_whatever_runs_beside_it_all_vectors_are_always_of_the_one_serving_model(
+def test_f16_whatever_runs_beside_it_all_vectors_are_always_of_the_one_serving_model(
     database: Database, database_url: str
 ) -> None:
     EventLog(database).claim_model(fingerprint=WordEmbedder.fingerprint, dim=32)

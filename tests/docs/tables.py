@@ -14,7 +14,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 _EXITS = {
     Exit.OK: "done",
-    Exit.PARTLY: "done, but something was rejected, is dead, late or different: the output says what",
+    Exit.PARTLY: "done, but something was rejected, is dead, late, different or left: the output says what",
     Exit.USAGE: "a bad argument",
     Exit.NO_STACK: "no stack runs, or a server cannot be reached",
     Exit.NOT_FOUND: "no such memory or dead letter",

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,9 @@ ROOT = README.parent
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
-        home = Path(name)
-        home.chmod(0o711)
-        with running_up(home) as running:
-            yield running
+def stack(shared_home: Path) -> Iterator[Stack]:
+    with running_up(shared_home) as running:
+        yield running
 
 
 def test_the_tables_are_those_of_the_code() -> None:
@@ -64,8 +60,8 @@ def test_the_commands_run_as_they_stand(stack: Stack, monkeypatch: pytest.Monkey
 
 def test_every_command_helps_with_an_example() -> None:
     helps = _helps(get_command(app), name="memory")
-    commands = "add|ingest|search|get|delete|cleanup|status|verify|doctor|demo|dlq list|db upgrade"
-    assert {f"memory {name}" for name in commands.split("|")} <= set(helps)
+    commands = "add ingest search get update delete cleanup erase status verify doctor demo"
+    assert {f"memory {name}" for name in (*commands.split(), "dlq show", "db upgrade")} <= set(helps)
     for name, text in helps.items():
         assert re.search(rf"^Example: .*\b{name}\b", text, flags=re.MULTILINE), name
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import psutil
 
 from api_stub.stack.children import ChildSpec
 from api_stub.stack.supervisor import Supervisor
+from api_stub.stack.watched import ChildStatus
 from tests.waiting import wait_until
 
 
@@ -42,6 +45,12 @@ def running(*specs: ChildSpec) -> Iterator[Supervisor]:
         yield supervisor
     finally:
         supervisor.stop()
+
+
+def kill_child(child: ChildStatus) -> None:
+    """Kill it as a crash would."""
+    assert child.pid, "a number of 0 would kill this process and all of its group"
+    os.kill(child.pid, signal.SIGKILL)
 
 
 def wait_for_restart(supervisor: Supervisor, *, n_restarts: int = 1) -> None:

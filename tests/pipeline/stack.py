@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,23 @@ class Stack:
         return found[0]
 
 
+def running_up(home: Path, *arguments: str, **environment: str) -> AbstractContextManager[Stack]:
+    """Run `memory up` until the end of the block; then nothing of it may be left.
+
+    One worker embeds, unless the environment says otherwise.
+    """
+    workers = () if "MEMORY_EMBED_WORKERS" in environment else ("--embed-workers", "1")
+    return running_command(home, (*MEMORY, "up", *workers, *arguments), environment)
+
+
 @contextlib.contextmanager
-def running_up(home: Path, *arguments: str, **environment: str) -> Iterator[Stack]:
-    """Run `memory up` until the end of the block; then nothing of it may be left."""
+def running_command(home: Path, command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Stack]:
+    """Run what announces itself in `home` as `memory up` does; then nothing of it may be left."""
     # The children take over what they find; only the test's own values may be there.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MEMORY_", "REDIS_", "FAISS_"))}
     mine = {**environment, "MEMORY_HOME": str(home)}
     with (home / "up.log").open("ab") as log:
-        process = subprocess.Popen([*MEMORY, "up", *arguments], env={**inherited, **mine}, stderr=log)
+        process = subprocess.Popen(command, env={**inherited, **mine}, stderr=log)
     stack = Stack(home=home, process=process, environment=mine)
     try:
         wait_until(lambda: _is_ready(stack), timeout_s=120, why="the stack is ready")
@@ -109,8 +119,8 @@ def _is_ready(stack: Stack) -> bool:
 
 
 _WORDS = {
-    "embed-1": "workers embed --name embed-1",
-    "indexer": "-m indexer",
+    "embed-1": " embed --name embed-1",
+    "indexer": " indexer",  # which is a module, or an argument of the stack with a null model
     "beat": "workers beat",
     "redis": "127.0.0.1:",
     "postgres": "postgres -D",

@@ -166,6 +166,7 @@ class _Deployment:
 
     def _environment(self, name: str) -> dict[str, str]:
         places = {
+            "/var/lib/memory/models": str(self.home / "models"),  # the volume that they share
             "/var/lib/memory": str(self.home / name),
             "@postgres:5432/": f"@127.0.0.1:{self._ports['postgres']}/",
             "@redis:6379/": f"@127.0.0.1:{self._ports['redis']}/",
@@ -342,8 +343,11 @@ def test_only_the_gpu_profile_asks_for_a_gpu() -> None:
 def test_only_the_indexer_holds_the_volume_of_the_index() -> None:
     holders = [name for name in _SERVICES if str(_SERVICES[name].get("volumes")).count("index:")]
     assert holders == ["indexer"]
-    assert _SERVICES["indexer"]["volumes"] == [f"index:{_FILE['x-environment']['FAISS_INDEX_PATH']}"]
-    assert sorted(_FILE["volumes"]) == ["index", "postgres", "redis"]
+    places = _FILE["x-environment"]
+    index, models = f"index:{places['FAISS_INDEX_PATH']}", f"models:{places['EMBEDDING_CACHE']}"
+    assert _SERVICES["indexer"]["volumes"] == [index, models]
+    assert _SERVICES["embed"]["volumes"] == [models]
+    assert sorted(_FILE["volumes"]) == ["index", "models", "postgres", "redis"]
 
 
 def test_the_image_holds_every_package_and_runs_as_nobody_important() -> None:

@@ -83,12 +83,27 @@ def test_a_deleted_memory_is_gone_at_once_and_stays_gone_when_it_comes_again(sta
         assert [h.memory.content for h in client.search("spare key", namespace="del")] == ["marker"]
 
 
+def test_a_reworded_memory_is_found_by_its_new_content_and_not_by_the_old_one(stack: Stack) -> None:
+    with stack.client() as client:
+        receipt = client.enqueue("The dentist is on Monday", uid="dentist", namespace="reworded")
+        other = client.enqueue("The bread is in the oven", namespace="reworded")
+        client.wait([receipt, other], timeout_s=30)
+        memory = client.get_by_uid("dentist", namespace="reworded")
+        assert client.update(memory.id, content="The plumber comes on Friday") == receipt
+        outcome = client.wait(receipt, timeout_s=30)
+        assert (outcome.state, outcome.id) == (MemoryState.SEARCHABLE, memory.id)
+        hits = client.search("The plumber comes on Friday", namespace="reworded", min_seq=outcome.seq)
+        assert hits[0].memory.content == "The plumber comes on Friday"
+        assert hits[0].score > 0.99
+        assert client.verify()["equal"]
+
+
 def test_a_search_for_a_write_of_the_future_says_not_yet_instead_of_nothing(stack: Stack) -> None:
     with stack.client() as client, pytest.raises(NotYetSearchable):
         client.search("anything", min_seq=10**9, timeout_s=1)
 
 
-def test_a_search_that_nobody_answers_says_so_in_time(stack: Stack) -> None:
+def test_f19_a_search_that_nobody_answers_says_so_in_time(stack: Stack) -> None:
     indexer = stack.child("indexer")
     indexer.send_signal(signal.SIGSTOP)
     try:
@@ -115,7 +130,7 @@ def test_a_bad_search_argument_is_named(stack: Stack, arguments: dict[str, objec
         client.search(**arguments)  # type: ignore[arg-type]
 
 
-def test_what_can_never_be_stored_becomes_a_dead_letter_with_its_reason_and_can_be_retried(
+def test_f14_what_can_never_be_stored_becomes_a_dead_letter_with_its_reason_and_can_be_retried(
     stack: Stack,
 ) -> None:
     ingest = stack.redis("ingest")
@@ -153,7 +168,7 @@ def test_what_can_never_be_stored_becomes_a_dead_letter_with_its_reason_and_can_
 
 
 @pytest.mark.parametrize("queue", ["embed", "maintenance", "search", "index"])
-def test_garbage_on_a_queue_is_refused_and_the_worker_lives(stack: Stack, queue: str) -> None:
+def test_f21_garbage_on_a_queue_is_refused_and_the_worker_lives(stack: Stack, queue: str) -> None:
     broker = stack.redis("broker")
     process = stack.child("embed-1" if queue in {"embed", "maintenance"} else "indexer")
     envelope = {
@@ -214,7 +229,7 @@ def test_files_are_ingested_and_bad_lines_are_kept_with_line_and_reason(stack: S
     stdin = json.dumps({"content": "from standard input"})
     result = stack.json(*arguments, stdin=stdin, expect=1)
     expected = {
-        "lines": 51,
+        "read": 51,
         "rejected": 3,
         "accepted": 48,
         "stored": 48,
@@ -224,11 +239,42 @@ def test_files_are_ingested_and_bad_lines_are_kept_with_line_and_reason(stack: S
     }
     assert {k: result[k] for k in expected} == expected
     rejected = [json.loads(line) for line in errors.read_text().splitlines()]
-    assert [(r["file"], r["line"]) for r in rejected] == [(str(file), 11), (str(file), 21), (str(file), 31)]
+    assert [(r["file"], r["at"]) for r in rejected] == [(str(file), f"line {n}") for n in (11, 21, 31)]
     assert "created_at = 'yesterday': must be an ISO 8601" in rejected[1]["reason"]
     stored = stack.json("status")["stored"]
     stack.json(*arguments, stdin=stdin, expect=1)
     assert stack.json("status")["stored"] == stored, "the same file again adds nothing"
+
+
+def test_a_chat_export_is_found_by_search_with_its_date_and_adds_nothing_when_imported_again(
+    stack: Stack, tmp_path: Path
+) -> None:
+    export = Path(__file__).parents[1] / "unit/chat_logs/golden/chatgpt/tree"
+    (tmp_path / "notes.txt").write_text("no chat log")
+    (tmp_path / "conversations.json").write_bytes((export / "input.json").read_bytes())
+    result = stack.json("ingest", str(tmp_path), "-n", "chats", expect=1)
+    [file] = result["files"]
+    assert (file["format"], file["new"], file["oldest"][:10], file["newest"][:10]) == (
+        "chatgpt",
+        6,
+        "1970-01-01",
+        "2023-11-14",
+    )
+    assert "notes.txt: this is of no known format" in result["first_rejected"][0]
+    assert "conversation 5: this conversation has no id" in result["first_rejected"][1]
+    searched = ("search", "oolong from an island", "-n", "chats", "-k", "1", "--context", "1")
+    [hit] = stack.json(*searched)["results"]
+    assert [memory["content"] for memory in hit["before"]] == ["Which tea is this?"]
+    assert "Which tea is this?" in stack.memory(*searched).stdout
+    assert hit["content"] == "It is Oolong, from Taiwan."
+    assert hit["created_at"] == "2023-11-14T22:13:25+00:00"
+    assert hit["source"] == "chatgpt:c-1"
+    assert hit["metadata"]["title"] == "Tea"
+    around = stack.json("context", str(hit["id"]))["context"]
+    assert [memory["content"] for memory in around] == ["Which tea is this?", "It is Oolong, from Taiwan."]
+    assert "→" in stack.memory("context", str(hit["id"])).stdout
+    again = stack.json("ingest", str(tmp_path), "-n", "chats", expect=1)
+    assert (again["new"], again["known"], again["accepted"]) == (0, 6, 0)
 
 
 def test_the_command_line_adds_finds_shows_and_deletes(stack: Stack) -> None:
@@ -242,7 +288,15 @@ def test_the_command_line_adds_finds_shows_and_deletes(stack: Stack) -> None:
     assert (hit["content"], hit["id"]) == ("Duarte was born in August", added["id"])
     assert stack.json("get", "duarte", "--uid", "-n", "cli")["id"] == added["id"]
     assert "Duarte" in stack.memory("search", "baby", "-n", "cli").stdout
+    updated = stack.json(
+        "update", "duarte", "--uid", "-n", "cli", "--content", "Duarte plays the cello", "--importance", "0.9"
+    )
+    assert (updated["state"], updated["id"]) == ("searchable", added["id"])
+    [hit] = stack.json("search", "which instrument?", "-n", "cli")["results"]
+    assert (hit["content"], hit["importance"], hit["version"]) == ("Duarte plays the cello", 0.9, 2)
+    stack.memory("update", str(added["id"]), "--type", "gossip", expect=2)
     assert stack.json("delete", str(added["id"]))["state"] == "deleted"
+    stack.memory("update", str(added["id"]), "--content", "x", expect=4)
     assert stack.json("search", "baby", "-n", "cli")["results"] == []
     stack.memory("get", str(added["id"]), expect=4)
     stack.memory("delete", str(added["id"]), expect=4)
@@ -271,12 +325,12 @@ def test_a_killed_child_is_back_within_ten_seconds_and_nothing_is_lost(stack: St
 
 @pytest.mark.faults
 @pytest.mark.parametrize("stack", ["postgres"], indirect=True)
-def test_a_killed_postgres_is_back_within_ten_seconds_and_nothing_is_lost(stack: Stack) -> None:
+def test_f06_a_killed_postgres_is_back_within_ten_seconds_and_nothing_is_lost(stack: Stack) -> None:
     _kill_and_lose_nothing(stack, "postgres")
 
 
 @pytest.mark.faults
-def test_redis_killed_again_and_again_under_load_leaves_nothing_stuck(stack: Stack) -> None:
+def test_f03_redis_killed_again_and_again_under_load_leaves_nothing_stuck(stack: Stack) -> None:
     with stack.client() as client:
         receipts: list[Receipt] = []
         for n in range(3):

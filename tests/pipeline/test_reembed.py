@@ -20,7 +20,7 @@ from api_stub.client import MemoryClient
 from api_stub.commands.output import Exit
 from api_stub.home import RunningStack, announce, hold_home
 from api_stub.stack.children import ChildSpec, spawn, stop
-from indexer.app import QueryModel
+from indexer.app import QueryModel, load_model
 from memory.database import Database
 from memory.embedding import DEFAULT_MODEL, EmbeddingModel, locate
 from memory.errors import ModelMismatch, SearchUnavailable, ServerAway
@@ -83,7 +83,9 @@ def words(url: str) -> Iterator[Database]:
     database.close()
 
 
-def test_from_a_refused_start_to_a_search_with_the_new_model(home: Path, url: str, small_model: Path) -> None:
+def test_f16_from_a_refused_start_to_a_search_with_the_new_model(
+    home: Path, url: str, small_model: Path
+) -> None:
     with MemoryManager(url) as manager:
         manager.add_memories([{"content": sentence} for sentence in SENTENCES])
         [found] = manager.search_memories("a hot drink", limit=1)
@@ -104,6 +106,28 @@ def test_from_a_refused_start_to_a_search_with_the_new_model(home: Path, url: st
             assert found["score"] > 0.999
     again = _reembed(home=home, url=url, EMBEDDING_MODEL=str(small_model)).stdout
     assert again.startswith("nothing to do: small@")
+
+
+def test_int8_takes_over_as_another_model_does_and_gives_way_again(
+    home: Path, url: str, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(small_model)
+    with MemoryManager(url, name) as manager:
+        manager.add_memories([{"content": sentence} for sentence in SENTENCES])
+    int8 = {"EMBEDDING_MODEL": name, "EMBEDDING_PRECISION": "int8"}
+    done = _reembed(home=home, url=url, **int8)
+    assert "/384d/float32/unit to small@" in done.stdout
+    assert f"Now set EMBEDDING_MODEL={name} EMBEDDING_PRECISION=int8, and restart" in done.stdout
+    with pytest.raises(ModelMismatch, match=r"/int8/unit, .*/float32/unit: set EMBEDDING_MODEL \(and EMB"):
+        MemoryManager(url, name)
+    with monkeypatch.context() as patch:
+        patch.setenv("EMBEDDING_PRECISION", "int8")
+        with MemoryManager(url, name) as manager:
+            [found] = manager.search_memories(SENTENCES[1], limit=1)
+            assert found["memory"].content == SENTENCES[1]
+            assert found["score"] > 0.999
+    _reembed(home=home, url=url, EMBEDDING_MODEL=name)
+    MemoryManager(url, name).close()
 
 
 def test_json_is_all_that_is_printed(home: Path, words: Database, url: str, small_model: Path) -> None:
@@ -141,7 +165,7 @@ def test_the_database_is_found_by_the_running_stack(home: Path, words: Database,
         assert _json("--model", DEFAULT_MODEL, home=home, url=None)["embedded"] == N
 
 
-def test_a_running_stack_ends_with_the_reason_when_its_model_is_replaced(
+def test_f16_a_running_stack_ends_with_the_reason_when_its_model_is_replaced(
     home: Path, url: str, small_model: Path
 ) -> None:
     with (
@@ -185,7 +209,7 @@ def test_what_waits_while_the_model_is_replaced_is_stored_by_the_new_one(
         assert [_answer(client, sentence) for sentence in SENTENCES[:2]] == [RIGHT, RIGHT]
 
 
-def test_an_indexer_started_again_with_the_old_model_refuses_every_search(
+def test_f16_an_indexer_started_again_with_the_old_model_refuses_every_search(
     home: Path, sentences: str, small_model: Path, redis_url: str
 ) -> None:
     _reembed("--model", str(small_model), home=home, url=sentences)
@@ -202,10 +226,10 @@ def test_an_indexer_started_again_with_the_old_model_refuses_every_search(
     assert _log_of_indexer(home, "Traceback") == 0
 
 
-def test_a_query_is_embedded_only_for_an_index_of_the_same_model(small_model: Path) -> None:
+def test_f16_a_query_is_embedded_only_for_an_index_of_the_same_model(small_model: Path) -> None:
     model = EmbeddingModel(str(small_model))
     own = Identity(lineage="a", model_fingerprint=model.fingerprint, dim=model.embedding_dim)
-    queries = QueryModel(read_settings(embedding_model=str(small_model)))
+    queries = QueryModel(lambda: load_model(read_settings(embedding_model=str(small_model))))
     assert (queries.embed(SENTENCES[0], of=own) == model.encode(SENTENCES[:1])[0]).all()
     with pytest.raises(ModelMismatch, match=r"come from another@1, the configured model is small@"):
         queries.embed(SENTENCES[0], of=replace(own, model_fingerprint="another@1"))
@@ -310,7 +334,8 @@ def _reembed(
 
 
 def _start(*arguments: str, home: Path, url: str | None, **environment: str) -> subprocess.Popen[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MEMORY_", "EMBEDDING_"))}
+    ours = ("MEMORY_", "EMBEDDING_MODEL", "EMBEDDING_ENGINE", "EMBEDDING_PRECISION")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     mine = {"MEMORY_HOME": str(home), **({"MEMORY_DB_URL": url} if url else {}), **environment}
     return subprocess.Popen(
         [*MEMORY, "reembed", *arguments],

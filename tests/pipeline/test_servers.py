@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from api_stub.stack.servers import PostgresServer, RedisServer
 from api_stub.stack.supervisor import Supervisor
 from api_stub.stack.unprivileged import open_the_way, postgres_user
 from memory.errors import SettingsError
-from tests.pipeline.processes import alive, running, wait_for_restart
+from tests.pipeline.processes import alive, kill_child, running, wait_for_restart
 from tests.waiting import wait_until
 
 _HAS_REDIS = bool(shutil.which("redis-server") or shutil.which("valkey-server"))
@@ -65,7 +64,7 @@ def test_redis_keeps_every_acknowledged_write_through_a_kill(
             for number in range(500):
                 assert ask(f"RPUSH kept {number}") == f":{number + 1}"
         [child] = supervisor.children()
-        os.kill(child.pid or 0, signal.SIGKILL)
+        kill_child(child)
         wait_for_restart(supervisor)
         with _redis_session(server) as ask:
             assert ask("LLEN kept") == ":500"
@@ -153,7 +152,7 @@ def test_a_killed_postgres_comes_back_with_every_committed_row(
         session.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
         session.commit()
         [child] = supervisor.children()
-        os.kill(child.pid or 0, signal.SIGKILL)
+        kill_child(child)
         wait_for_restart(supervisor)
     with _session(server) as session:
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)

@@ -22,20 +22,10 @@ from api_stub.stack.servers import PostgresServer
 from api_stub.stack.supervisor import Supervisor
 from api_stub.stack.watched import WatchedChild
 from memory.errors import ChildNeverReady
-from tests.pipeline.processes import alive, python_child, running, wait_for_restart
+from tests.pipeline.obedient_stages import obedient, obedient_source
+from tests.pipeline.processes import alive, kill_child, python_child, running, wait_for_restart
 from tests.waiting import wait_until
 
-_OBEDIENT = """
-import pathlib, signal, sys
-def leave(*_):
-    with open("order", "a") as order:
-        order.write("{name} ")
-    sys.exit()
-signal.signal(signal.SIGTERM, leave)
-pathlib.Path("{name}").touch()
-while True:
-    signal.pause()
-"""
 _DEAF = """
 import pathlib, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -47,7 +37,7 @@ while True:
 
 def test_a_child_that_dies_is_restarted_after_a_growing_pause(home: Path) -> None:
     said: list[str] = []
-    supervisor = Supervisor(stages=[[_obedient("child", home=home)]], say=said.append)
+    supervisor = Supervisor(stages=[[obedient("child", home=home)]], say=said.append)
     with _started(supervisor):
         pauses_s = []
         for n_restarts in (1, 2, 3):
@@ -61,10 +51,20 @@ def test_a_child_that_dies_is_restarted_after_a_growing_pause(home: Path) -> Non
         assert pauses_s[2] >= 1
 
 
+def test_the_pause_grows_no_longer_than_it_may(home: Path) -> None:
+    said: list[str] = []
+    child = obedient("child", home=home)
+    with _started(Supervisor(stages=[[child]], say=said.append, longest_pause_s=0.5)) as supervisor:
+        for n_restarts in (1, 2, 3):
+            _kill_only_child(supervisor)
+            wait_for_restart(supervisor, n_restarts=n_restarts)
+    assert said == [f"child died (signal 9), restarting in {pause} s" for pause in ("0.25", "0.5", "0.5")]
+
+
 def test_the_pause_is_short_again_after_a_long_life(home: Path) -> None:
     said: list[str] = []
     now_s = 0.0
-    child = WatchedChild(_obedient("child", home=home), say=said.append, clock=lambda: now_s)
+    child = WatchedChild(obedient("child", home=home), say=said.append, clock=lambda: now_s)
 
     def is_up() -> bool:
         child.turn()
@@ -78,7 +78,7 @@ def test_the_pause_is_short_again_after_a_long_life(home: Path) -> None:
         nonlocal now_s
         wait_until(is_up, timeout_s=10, why="the child is ready")
         now_s = moment_s
-        os.kill(child.status.pid or 0, signal.SIGKILL)
+        kill_child(child.status)
         wait_until(is_dead, timeout_s=10, why="its death is seen")
         now_s += 10
 
@@ -91,7 +91,7 @@ def test_the_pause_is_short_again_after_a_long_life(home: Path) -> None:
 
 
 def test_the_processes_a_dead_child_started_die_with_it(home: Path) -> None:
-    source = 'import os, pathlib, subprocess\nsubprocess.Popen(["sleep", "1000"])\n' + _obedient_source(
+    source = 'import os, pathlib, subprocess\nsubprocess.Popen(["sleep", "1000"])\n' + obedient_source(
         "child"
     )
     with running(python_child("child", source, home=home)) as supervisor:
@@ -115,7 +115,7 @@ def test_a_child_that_is_late_at_its_start_is_killed_and_started_again(home: Pat
 
 def test_a_child_that_can_never_start_fails_the_run_with_the_end_of_its_log(home: Path) -> None:
     hopeless = python_child("hopeless", 'raise SystemExit("the reason why")', home=home)
-    other = _obedient("other", home=home)
+    other = obedient("other", home=home)
     supervisor = Supervisor(stages=[[other], [hopeless]], say=print)
     with pytest.raises(
         ChildNeverReady, match=r"(?s)hopeless died .*5 times in a row.*hopeless\.log.*the reason why"
@@ -137,7 +137,7 @@ def test_a_child_that_says_that_a_restart_cannot_help_ends_the_run_with_its_last
     os.mkfifo(home / "end")
     child = python_child("child", _ENDS_WHEN_TOLD.format(code=os.EX_CONFIG), home=home)
     said: list[str] = []
-    supervisor = Supervisor(stages=[[_obedient("server", home=home)], [child]], say=said.append)
+    supervisor = Supervisor(stages=[[obedient("server", home=home)], [child]], say=said.append)
     with pytest.raises(ChildNeverReady, match=r"child cannot go on.*exit code 78") as ended:
         supervisor.run(on_ready=lambda: _tell(home))
     assert str(ended.value).endswith("child.log:\nthe reason why")
@@ -179,7 +179,7 @@ def test_a_program_that_is_not_there_is_named(home: Path) -> None:
 def test_a_stage_starts_when_the_one_before_is_ready(home: Path) -> None:
     ready: list[tuple[int, list[bool]]] = []
     supervisor = Supervisor(
-        stages=[[_obedient("a", home=home), _obedient("b", home=home)], [_obedient("c", home=home)]],
+        stages=[[obedient("a", home=home), obedient("b", home=home)], [obedient("c", home=home)]],
         say=print,
         on_stage_ready=lambda index: ready.append((index, [child.ready for child in supervisor.children()])),
     )
@@ -188,7 +188,7 @@ def test_a_stage_starts_when_the_one_before_is_ready(home: Path) -> None:
 
 
 def test_a_callback_that_fails_stops_what_was_started(home: Path) -> None:
-    supervisor = Supervisor(stages=[[_obedient("a", home=home)]], say=print, on_stage_ready=_fail_in_stage)
+    supervisor = Supervisor(stages=[[obedient("a", home=home)]], say=print, on_stage_ready=_fail_in_stage)
     with pytest.raises(AssertionError, match="must not be reached"):
         supervisor.start()
     assert (home / "order").read_text() == "a "
@@ -196,27 +196,24 @@ def test_a_callback_that_fails_stops_what_was_started(home: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_stages_in_reverse_order(home: Path, number: signal.Signals) -> None:
-    supervisor = Supervisor(stages=[[_obedient(name, home=home)] for name in "abc"], say=print)
-    assert supervisor.run(on_ready=lambda: os.kill(os.getpid(), number)) == 0
+    with _obedient_stages(home, "abc") as process:
+        wait_until((home / "ready").exists, timeout_s=30, why="all stages are ready")
+        process.send_signal(number)
+        assert process.wait(30) == 0
     assert (home / "order").read_text() == "c b a "
 
 
 def test_a_signal_during_the_start_stops_what_was_started(home: Path) -> None:
-    def ask_for_the_end() -> bool:
-        if (home / "b").exists():
-            os.kill(os.getpid(), signal.SIGTERM)
-        return False
-
-    never = python_child("b", _obedient_source("b"), home=home, is_ready=ask_for_the_end)
-    supervisor = Supervisor(
-        stages=[[_obedient("a", home=home)], [never], [_obedient("c", home=home)]], say=print
-    )
-    assert supervisor.run(on_ready=_fail) == 0
+    with _obedient_stages(home, "abc", never_ready="b") as process:
+        wait_until((home / "b").exists, timeout_s=30, why="the second stage has begun")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
     assert (home / "order").read_text() == "b a "
+    assert not (home / "ready").exists()
 
 
 def test_a_run_ends_when_its_condition_says_so(home: Path) -> None:
-    supervisor = Supervisor(stages=[[_obedient("a", home=home)]], say=print)
+    supervisor = Supervisor(stages=[[obedient("a", home=home)]], say=print)
     assert supervisor.run(on_ready=lambda: None, until=lambda: True) == 0
 
 
@@ -230,7 +227,7 @@ def test_a_terminal_that_has_gone_keeps_nothing_from_being_restarted(home: Path)
     def say(_line: str) -> None:
         raise BrokenPipeError
 
-    supervisor = Supervisor(stages=[[_obedient("a", home=home)]], say=say)
+    supervisor = Supervisor(stages=[[obedient("a", home=home)]], say=say)
     with _started(supervisor):
         _kill_only_child(supervisor)
         wait_for_restart(supervisor)
@@ -238,7 +235,7 @@ def test_a_terminal_that_has_gone_keeps_nothing_from_being_restarted(home: Path)
 
 def test_stop_says_whether_the_child_ended_by_itself(home: Path) -> None:
     for spec, is_clean in (
-        (_obedient("a", home=home), True),
+        (obedient("a", home=home), True),
         (python_child("deaf", _DEAF, home=home), False),
     ):
         process = spawn(spec)
@@ -318,7 +315,7 @@ def test_a_second_ctrl_c_ends_a_callback_that_waits_for_a_server(home: Path) -> 
 def test_a_signal_that_the_starter_ignores_stays_ignored(home: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        supervisor = Supervisor(stages=[[_obedient("a", home=home)]], say=print)
+        supervisor = Supervisor(stages=[[obedient("a", home=home)]], say=print)
         still_running: list[bool] = []
 
         def second_turn() -> bool:
@@ -331,17 +328,9 @@ def test_a_signal_that_the_starter_ignores_stays_ignored(home: Path) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def _obedient_source(name: str) -> str:
-    return _OBEDIENT.format(name=name)
-
-
-def _obedient(name: str, *, home: Path) -> ChildSpec:
-    return python_child(name, _obedient_source(name), home=home)
-
-
 def _kill_only_child(supervisor: Supervisor) -> None:
     [child] = supervisor.children()
-    os.kill(child.pid or 0, signal.SIGKILL)
+    kill_child(child)
 
 
 def _tell(home: Path) -> None:
@@ -364,6 +353,17 @@ def _started(supervisor: Supervisor) -> Iterator[Supervisor]:
         yield supervisor
     finally:
         supervisor.stop()
+
+
+@contextlib.contextmanager
+def _obedient_stages(home: Path, names: str, never_ready: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Yields a supervising process, for signals that would end this one if nobody heeded them."""
+    argv = [sys.executable, "-m", "tests.pipeline.obedient_stages", str(home), names, never_ready]
+    with subprocess.Popen(argv) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

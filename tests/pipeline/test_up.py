@@ -32,7 +32,7 @@ def test_a_bad_setting_stops_the_start_with_its_name_value_and_range(home: Path)
 
 
 def test_a_stack_survives_a_stop_and_two_workers_share_the_work(home: Path) -> None:
-    with running_up(home, "--embed-workers", "2") as stack:
+    with running_up(home, MEMORY_EMBED_WORKERS="2") as stack:
         with stack.client() as client:
             receipts = client.enqueue_many(f"Memory number {i} of the first run" for i in range(700))
             assert {o.state for o in client.wait(receipts, timeout_s=90)} == {MemoryState.SEARCHABLE}

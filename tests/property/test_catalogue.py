@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from pathlib import Path
 
@@ -32,13 +33,20 @@ class CatalogueMachine(RuleBasedStateMachine):
     def put(self, entries: dict[int, Group]) -> None:
         self._put(entries)
 
-    @rule(n=st.integers(1, 5), group=groups)
-    def put_new_ones_at_the_end(self, n: int, group: Group) -> None:
+    @rule(n=st.integers(1, 200), group=groups)
+    def put_new_ones_behind_the_small(self, n: int, group: Group) -> None:
         start = max([i for i in self.model if i < 2**31], default=-1) + 1
         self._put(dict.fromkeys(range(start, start + n), group))
 
     @rule(gone=st.lists(ids, max_size=12))
     def drop(self, gone: list[int]) -> None:
+        self._drop(gone)
+
+    @rule(share=st.floats(0, 1), seed=st.integers(0, 9))
+    def drop_a_share(self, share: float, seed: int) -> None:
+        self._drop(random.Random(seed).sample(sorted(self.model), int(share * len(self.model))))
+
+    def _drop(self, gone: list[int]) -> None:
         self.catalogue.drop(gone)
         for memory_id in gone:
             self.model.pop(memory_id, None)
@@ -58,6 +66,14 @@ class CatalogueMachine(RuleBasedStateMachine):
         found = self.catalogue.select(namespace=namespace, memory_types=wanted)
         assert found.dtype == np.int64
         assert found.tolist() == sorted(expected)
+        chosen = self.catalogue.choose(namespace=namespace, memory_types=wanted)
+        assert (len(self.model) if chosen is None else len(chosen)) == len(expected)
+
+    @rule(asked=st.lists(ids, max_size=12))
+    def look_up(self, asked: list[int]) -> None:
+        present = self.catalogue.present(asked)
+        assert present.tolist() == sorted(set(asked) & set(self.model))
+        assert self.catalogue.groups_of(present) == [self.model[i] for i in present.tolist()]
 
     @invariant()
     def it_lists_every_id_once_ascending(self) -> None:

@@ -19,7 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from memory.faiss_index import FAISSIndex
+from memory.faiss_index import FAISSIndex, sample_size
+from memory.id_bits import IdBits
 
 DIM = 4
 TOLERANCE = 1e-5  # float32 sums differ by their order
@@ -106,4 +107,57 @@ def test_the_index_finds_what_comparing_with_every_vector_finds_after_anything(u
     run_state_machine_as_test(
         lambda: IndexMachine(use_gpu=use_gpu),
         settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+    )
+
+
+class InvertedMachine(RuleBasedStateMachine):
+    """The form for many, at a size at which every list can be looked at: what it finds is nearly exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index = FAISSIndex.inverted(unit_rows(sample_size(100), 1), n=100)
+        self.model: dict[int, Vectors] = {}
+
+    @rule(new=st.lists(ids, unique=True, max_size=80), seed=seeds, beforehand=st.booleans())
+    def add_or_replace(self, new: list[int], seed: int, beforehand: bool) -> None:
+        rows = unit_rows(len(new), seed)
+        self.index.add_embeddings(rows, new, lists=self.index.lists(rows) if beforehand else None)
+        self.model.update(zip(new, rows, strict=True))
+
+    @rule(gone=st.lists(ids, max_size=10))
+    def remove(self, gone: list[int]) -> None:
+        assert self.index.remove(gone) == len(set(gone) & set(self.model))
+        for memory_id in gone:
+            self.model.pop(memory_id, None)
+
+    @rule(data=st.data(), seed=seeds, k=st.integers(1, 150), as_bits=st.booleans())
+    def search(self, data: st.DataObject, seed: int, k: int, as_bits: bool) -> None:
+        size = data.draw(st.integers(0, len(self.model)))
+        among = np.sort(np.random.default_rng(seed).permutation(list(self.model))[:size]).astype(np.int64)
+        query = unit_rows(1, seed)[0]
+        found = self.index.search(query, k, -1.0, among=IdBits(among) if as_bits else among)
+        assert len(found) == min(k, size)
+        scores = {i: float(self.model[i] @ query) for i in among.tolist()}
+        assert all(abs(score - scores[i]) <= self.index.slack for i, score in found)
+        best = sorted(scores.values(), reverse=True)[: len(found)]
+        np.testing.assert_allclose([s for _, s in found], best, atol=self.index.slack)
+
+    @rule()
+    def save_and_load(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "vectors.faiss"
+            self.index.save(path)
+            self.index = FAISSIndex.load(path)
+
+    @invariant()
+    def it_holds_exactly_what_it_was_given(self) -> None:
+        expected = sorted(self.model)
+        assert self.index.ids().tolist() == expected
+        rows = np.array([self.model[i] for i in expected], dtype=np.float32).reshape(-1, DIM)
+        assert self.index.agree(expected, rows).all()
+
+
+def test_the_index_for_many_finds_nearly_what_comparing_finds_after_anything() -> None:
+    run_state_machine_as_test(
+        InvertedMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
     )

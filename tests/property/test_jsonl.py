@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ingest import jsonl
-from ingest.jsonl import BadLine, read_jsonl
+from ingest.chat_logs.messages import Flaw
+from ingest.jsonl import read_jsonl
 from memory.messages import RawMemory
 
 good = st.sampled_from(
@@ -22,7 +23,7 @@ def is_blank(number: int, line: bytes) -> bool:
     return not (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
 
 
-def read(body: bytes) -> list[RawMemory | BadLine]:
+def read(body: bytes) -> list[RawMemory | Flaw]:
     return list(read_jsonl(BytesIO(body), name="f", max_content_bytes=1000))
 
 
@@ -47,5 +48,5 @@ def test_every_line_that_is_not_blank_gives_one_result_whatever_the_others_are(
     for result, (same,) in zip(results, alone, strict=True):
         if isinstance(result, RawMemory) and isinstance(same, RawMemory):
             assert result.content == same.content
-        if isinstance(result, BadLine):
+        if isinstance(result, Flaw):
             assert result.text == same.text

@@ -25,7 +25,7 @@ from memory.errors import InvalidMemory, NotFound, SnapshotFailed
 from memory.memory_manager import MemoryManager
 from memory.models import Memory, MemoryType
 from memory.schema import associations, index_clock, index_events, index_state, memories, next_embeddings
-from tests.fakes import WordEmbedder
+from tests.fakes import ShortSightedEmbedder
 from tests.invariants import assert_events_contiguous, assert_one_row_a_key
 
 EXAMPLES = 500
@@ -33,7 +33,7 @@ STEPS = 8
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
 
 WORDS = ("tea", "coffee", "harbour", "boat", "letter", "garden", "snow", "piano")
-contents = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join)
+contents = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)  # up to three windows
 types = st.sampled_from(list(MemoryType)[:3])
 namespaces = st.sampled_from(["ann", "ben"])
 importances = st.sampled_from([None, 0.0, 0.2, 0.5, 0.9])
@@ -43,7 +43,7 @@ uids = st.sampled_from([None, None, "first", "second"])
 places = st.integers(0, 1000)
 
 
-class TurnedEmbedder(WordEmbedder):
+class TurnedEmbedder(ShortSightedEmbedder):
     """Another model: the same cosines between its own vectors, no sense beside those of the first."""
 
     fingerprint = "turned@1/32d/float32/unit"
@@ -107,7 +107,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="memory-test-"))
         self.expected = Expected()
         self.n_steps = 0
-        self.embedder: WordEmbedder = WordEmbedder()
+        self.embedder: ShortSightedEmbedder = ShortSightedEmbedder()
         _empty(self.database)
         self.manager = self._open()
 
@@ -293,8 +293,9 @@ class ManagerMachine(RuleBasedStateMachine):
             self.expected.live[r["memory"].id] = replace(self.expected.live[r["memory"].id], old=False)
 
     def _score(self, query: str, content: str) -> float:
-        a, b = self.embedder.encode([query, content])
-        return float(a @ b)
+        [asked] = self.embedder.encode([query])
+        [windows] = self.embedder.encode_windows([content])
+        return float(max(windows @ asked))
 
     def _check_neighbours(self, query: str, results: list[Any], hits: list[Any], expand: int) -> None:
         found = {r["memory"].id for r in hits}
@@ -370,7 +371,9 @@ class ManagerMachine(RuleBasedStateMachine):
 
     @rule(tidied=st.booleans())
     def change_the_model(self, *, tidied: bool) -> None:
-        self.embedder = WordEmbedder() if isinstance(self.embedder, TurnedEmbedder) else TurnedEmbedder()
+        self.embedder = (
+            ShortSightedEmbedder() if isinstance(self.embedder, TurnedEmbedder) else TurnedEmbedder()
+        )
         with pytest.MonkeyPatch.context() as patch:
             if not tidied:  # as if it was killed right after the switch
                 patch.setattr(reembedding, "tidy", lambda _database: None)

@@ -1,4 +1,4 @@
-"""The door to sentence-transformers, with the real default model: what it gives, and what it refuses."""
+"""The door to embedding models, with the real default model: what it gives, and what it refuses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from memory import embedding
 from memory.embedding import DEFAULT_MODEL, EmbeddingModel, locate
+from memory.engines import torch_model
+from memory.engines.passes import Passes
 from memory.errors import InvalidMemory, SettingsError
 
 DIM = 384
 ROUNDING = 1e-6  # float32 sums differ by how a pass is padded
+ENGINES = ("torch", "openvino")
 TEXTS = [
     "The cat sleeps on the warm stove.",
     "A kitten naps beside the oven.",
@@ -38,9 +40,10 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model() -> EmbeddingModel:
-    return EmbeddingModel(n_threads=1)  # on a busy machine, several threads of one pass wait for each other
+@pytest.fixture(scope="module", params=ENGINES)
+def model(request: pytest.FixtureRequest) -> EmbeddingModel:
+    # On a busy machine, several threads of one pass would wait for each other.
+    return EmbeddingModel(n_threads=1, engine=request.param, precision="float32")
 
 
 def test_each_text_becomes_a_row_of_length_1_in_input_order(model: EmbeddingModel) -> None:
@@ -65,6 +68,31 @@ def test_a_text_is_read_up_to_what_the_model_can_read(model: EmbeddingModel) -> 
     some, more, most = model.encode(["word " * n for n in (10, 500, 5000)])
     np.testing.assert_allclose(more, most, atol=ROUNDING)
     assert some @ more < 1 - ROUNDING
+
+
+def test_a_long_text_is_read_whole_window_by_window(model: EmbeddingModel) -> None:
+    filler = "Nothing of interest was said about the weather that day, and the guests went home early. "
+    needle = "The key of the lighthouse lies under the third stone. "
+    texts = ["short", filler * 60 + needle + filler * 60, "", filler * 40 + needle]
+    windows = model.encode_windows(texts)
+    assert [len(vectors) > 1 for vectors in windows] == [False, True, False, True]
+    for text, vectors in zip(texts, windows, strict=True):
+        parts = model.engine.split(text)
+        assert all(part in text for part in parts)
+        np.testing.assert_allclose(vectors, model.encode(parts), atol=ROUNDING)
+    [query] = model.encode(["Where is the key to the lighthouse?"])
+    for text, vectors in zip(texts[1::2], windows[1::2], strict=True):
+        assert needle.strip() in model.engine.split(text)[int(np.argmax(vectors @ query))]
+    assert [len(vectors) for vectors in windows] == [1, 11, 1, 4]
+
+
+def test_whatever_is_asked_whole_is_the_same_where_texts_fit(model: EmbeddingModel) -> None:
+    np.testing.assert_allclose(
+        np.concatenate(model.encode_windows(TEXTS)), model.encode(TEXTS), atol=ROUNDING
+    )
+    assert model.encode_windows([]) == []
+    with pytest.raises(InvalidMemory, match="a list of texts"):
+        model.encode_windows("one text")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, len(TEXTS), 1000])
@@ -166,31 +194,33 @@ def test_threads_that_encode_at_once_get_the_vectors_they_get_alone(model: Embed
 
 
 class _OneAtATime:
-    """The model and its tokenizer, which refuse to be used by two threads at once."""
+    """An engine whose model and tokenizer each refuse to be used by two threads at once."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._in_use = threading.Lock()
-        self.max_seq_length = model.max_seq_length
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._in_use = {"tokenize": threading.Lock(), "run": threading.Lock()}
 
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
-        return self._alone(self._model.encode, *args, **kwargs)
+    def tokenize(self, texts: list[str]) -> Any:
+        return self._alone("tokenize", texts)
 
-    def tokenizer(self, *args: Any, **kwargs: Any) -> Any:
-        return self._alone(self._model.tokenizer, *args, **kwargs)
+    def run(self, rows: list[Any]) -> Any:
+        return self._alone("run", rows)
 
-    def _alone(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        assert self._in_use.acquire(blocking=False), "Already borrowed"
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def _alone(self, name: str, texts: list[Any]) -> Any:
+        assert self._in_use[name].acquire(blocking=False), "Already borrowed"
         try:
-            return call(*args, **kwargs)
+            return getattr(self._engine, name)(texts)
         finally:
-            self._in_use.release()
+            self._in_use[name].release()
 
 
 def test_the_model_is_never_used_by_two_threads_at_once(
     model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "_model", _OneAtATime(model._model))
+    monkeypatch.setattr(model, "_passes", Passes(_OneAtATime(model.engine)))
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(lambda _: model.encode(TEXTS[:5] * 3, 1), range(8)))) == 8
 
@@ -230,7 +260,7 @@ def test_a_weight_that_is_a_single_number_counts_in_the_fingerprint() -> None:
     one, other = torch.nn.Module(), torch.nn.Module()
     one.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
     other.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
-    assert embedding._digest(one) != embedding._digest(other)
+    assert torch_model.digest(one) != torch_model.digest(other)
 
 
 def test_a_model_has_the_same_fingerprint_wherever_it_lies(model: EmbeddingModel, tmp_path: Path) -> None:
@@ -302,7 +332,7 @@ def hub_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         listening.listen()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-        monkeypatch.setattr(embedding, "_HUB_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(torch_model, "_HUB_TIMEOUT_S", 0.2)
         yield url
 
 
@@ -330,7 +360,7 @@ def test_a_directory_is_loaded_without_a_look_at_the_network(monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", connect)
     monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(embedding, "_hub_problem", connect)
+    monkeypatch.setattr(torch_model, "_hub_problem", connect)
     assert EmbeddingModel(locate("all-MiniLM-L6-v2")).embedding_dim == DIM
 
 
@@ -354,7 +384,7 @@ def test_the_model_lies_where_it_was_asked_to(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", on_the_cpu)
-    EmbeddingModel(use_gpu=use_gpu)
+    EmbeddingModel(use_gpu=use_gpu, engine="torch")
     assert devices == [device]
 
 
@@ -373,5 +403,5 @@ def test_a_model_that_makes_other_vectors_of_the_same_weights_has_another_finger
     change(changed)
     folder = tmp_path / DEFAULT_MODEL
     changed.save(str(folder))
-    same = request.node.callspec.id == "nothing"
+    same = request.node.callspec.id.endswith("nothing")
     assert (EmbeddingModel(str(folder)).fingerprint == model.fingerprint) is same

@@ -14,6 +14,7 @@ from memory.faiss_index import FAISSIndex
 from memory.index_replica import IndexReplica
 from memory.models import MemoryId, MemoryType, Seq
 from memory.snapshot import Snapshot
+from memory.window_index import WindowIndex
 from tests.waiting import wait_until
 
 DIM = 8
@@ -21,7 +22,16 @@ EVERYWHERE = np.full(DIM, DIM**-0.5, dtype=np.float32)  # as near to each axis a
 
 
 def empty(seq: int = 0) -> Snapshot:
-    return Snapshot(index=FAISSIndex(DIM), catalogue=Catalogue(), applied_seq=Seq(seq))
+    return Snapshot(
+        index=FAISSIndex(DIM),
+        windows=WindowIndex(FAISSIndex(DIM)),
+        catalogue=Catalogue(),
+        applied_seq=Seq(seq),
+    )
+
+
+def replica_of(content: Snapshot) -> IndexReplica:
+    return IndexReplica(content, model_fingerprint="model")
 
 
 def axis(number: int) -> npt.NDArray[np.float32]:
@@ -53,18 +63,19 @@ def found(
     min_score: float = -1,
 ) -> list[int]:
     hits = replica.search(EVERYWHERE, namespace=namespace, memory_types=types, k=10, min_score=min_score)
-    return [memory_id for memory_id, _ in hits]
+    return [memory_id for memory_id, _ in hits.hits]
 
 
 def test_a_change_is_searchable_and_moves_the_applied_event() -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 4, added=1)
     assert replica.applied_seq == 4
-    assert replica.search(axis(1)[0], namespace="default", memory_types=None, k=5, min_score=0) == [(1, 1.0)]
+    hits = replica.search(axis(1)[0], namespace="default", memory_types=None, k=5, min_score=0)
+    assert (hits.hits, hits.slack) == ([(1, 1.0)], 0)
 
 
 def test_a_search_stays_in_its_namespace_and_types() -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 1, added=1, group=("default", "task"))
     change(replica, 2, added=2, group=("default", "semantic"))
     change(replica, 3, added=3, group=("other", "task"))
@@ -76,7 +87,7 @@ def test_a_search_stays_in_its_namespace_and_types() -> None:
 
 
 def test_an_added_memory_that_is_there_is_replaced_in_vector_and_group() -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 1, added=1, group=("default", "task"))
     change(replica, 2, added=1, group=("other", "task"))
     assert found(replica) == []
@@ -85,7 +96,7 @@ def test_an_added_memory_that_is_there_is_replaced_in_vector_and_group() -> None
 
 
 def test_a_removed_memory_is_found_no_more_and_removing_it_again_is_no_error() -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 1, added=1)
     change(replica, 2, removed=[1])
     change(replica, 3, removed=[1])
@@ -95,12 +106,12 @@ def test_a_removed_memory_is_found_no_more_and_removing_it_again_is_no_error() -
 
 @pytest.mark.parametrize(("seq", "arrived"), [(3, True), (4, True), (5, False)])
 def test_waiting_ends_at_once_where_the_event_is_applied_already(seq: int, arrived: bool) -> None:
-    assert IndexReplica(empty(4)).wait_until(Seq(seq), timeout_s=0) is arrived
+    assert replica_of(empty(4)).wait_until(Seq(seq), timeout_s=0) is arrived
 
 
 @pytest.mark.parametrize("how", ["change", "replace"])
 def test_who_waits_for_an_event_is_woken_when_it_is_applied(how: str) -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     arrived: list[bool] = []
     waiter = threading.Thread(
         target=lambda: arrived.append(replica.wait_until(Seq(2), timeout_s=120)), daemon=True
@@ -122,7 +133,7 @@ def test_who_waits_for_an_event_is_woken_when_it_is_applied(how: str) -> None:
 
 
 def test_replacing_switches_content_and_event_together() -> None:
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 7, added=1)
     replica.replace(empty(3))
     assert replica.applied_seq == 3
@@ -131,7 +142,7 @@ def test_replacing_switches_content_and_event_together() -> None:
 
 def test_every_search_during_changes_sees_a_state_between_two_changes() -> None:
     """Each change swaps the one memory there is for the next, so a search must always find exactly one."""
-    replica = IndexReplica(empty())
+    replica = replica_of(empty())
     change(replica, 1, added=1)
     n_searches = [0, 0]
     wrong: list[object] = []

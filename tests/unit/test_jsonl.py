@@ -9,20 +9,24 @@ from typing import Any
 import pytest
 
 from ingest import jsonl
-from ingest.jsonl import BadLine, read_jsonl
+from ingest.chat_logs.messages import Flaw, Place
+from ingest.jsonl import read_jsonl
 from memory.messages import RawMemory
 
 RAIN = b'{"content": "It rained."}'
 SNOW = b'{"content": "It snowed."}'
 
 
-def read(body: bytes, **options: Any) -> list[RawMemory | BadLine]:
+def read(body: bytes, **options: Any) -> list[RawMemory | Flaw]:
     return list(read_jsonl(BytesIO(body), name="f.jsonl", max_content_bytes=1000, **options))
 
 
 def contents(body: bytes) -> list[str | int]:
     """Return each line's content, or its number where it is bad."""
-    return [line.content if isinstance(line, RawMemory) else line.number for line in read(body)]
+    return [
+        line.content if isinstance(line, RawMemory) else int(line.place.at.removeprefix("line "))
+        for line in read(body)
+    ]
 
 
 def uids(body: bytes) -> list[str]:
@@ -67,8 +71,8 @@ def test_an_empty_file_holds_nothing(body: bytes) -> None:
 )
 def test_a_bad_line_says_where_and_why_and_spares_the_others(line: bytes, reason: str) -> None:
     first, bad, last = read(RAIN + b"\n" + line + b"\r\n" + SNOW)
-    assert isinstance(bad, BadLine)
-    assert (bad.file, bad.number) == ("f.jsonl", 2)
+    assert isinstance(bad, Flaw)
+    assert bad.place == Place(file="f.jsonl", at="line 2")
     assert reason in bad.reason
     assert bad.text == line.decode(errors="backslashreplace")
     assert [first.content, last.content] == ["It rained.", "It snowed."]  # type: ignore[union-attr]
@@ -100,7 +104,7 @@ def test_a_line_past_the_bound_is_refused_and_the_next_is_read_whole(
 
 def test_a_huge_line_is_refused_and_only_its_start_is_kept() -> None:
     huge, after = read(b'{"content": "' + b"x" * (3 * jsonl.MAX_LINE_BYTES) + b'"}\n' + RAIN)
-    assert isinstance(huge, BadLine)
+    assert isinstance(huge, Flaw)
     assert f"at most {jsonl.MAX_LINE_BYTES} bytes" in huge.reason
     assert len(huge.text) == 10_000
     assert isinstance(after, RawMemory)

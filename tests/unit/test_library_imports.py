@@ -1,4 +1,4 @@
-"""The library needs neither the broker nor, until it must embed with the real model, torch."""
+"""What imports bring along: the library neither broker nor torch, the client no model and no index."""
 
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ def test_the_library_imports_and_works_without_broker_and_torch(tmp_path: Path) 
 def test_importing_the_library_loads_neither_broker_nor_torch(tmp_path: Path) -> None:
     assert _python(IMPORTED + PRINT_LOADED, tmp_path) == "[]\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_client_loads_nothing_of_models_and_indexes(tmp_path: Path) -> None:
+    heavy = ("torch", "sentence_transformers", "tokenizers", "openvino", "regex", "faiss", "pyarrow", "ijson")
+    loaded = f"import sys\nimport api_stub.client\nprint([n for n in {heavy} if n in sys.modules])"
+    assert _python(loaded, tmp_path) == "[]\n"
 
 
 def _python(program: str, folder: Path) -> str:

@@ -109,10 +109,9 @@ def test_a_field_whose_name_is_unprintable_is_refused_with_a_message_that_can_be
     line = json.dumps({"content": "x", "\ud800": 1}).encode()
     (bad,) = read_jsonl(BytesIO(line), name="f", max_content_bytes=100)
     bad.reason.encode()  # type: ignore[union-attr]
-    path = tmp_path / "f.jsonl"
-    path.write_bytes(line)
-    bulk = BulkIngest(None, rejects=tmp_path / "rejects", max_content_bytes=100)  # type: ignore[arg-type]
-    assert bulk.run([str(path)], on_progress=lambda _: None).n_rejected == 1
+    bulk = BulkIngest(None, outcomes=lambda _: [], rejects=tmp_path / "rejects")  # type: ignore[arg-type]
+    bulk.reject(bad)  # type: ignore[arg-type]
+    assert bulk.report.n_rejected == 1
 
 
 def test_a_long_field_name_is_shortened_in_the_message() -> None:

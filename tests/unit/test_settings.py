@@ -76,7 +76,7 @@ def test_a_variable_of_the_environment_is_really_read(
     ("variable", "value", "allowed"),
     [
         ("USE_GPU", "maybe", "boolean"),
-        ("MEMORY_DURABILITY", "disk", "'redis' or 'fsync'"),
+        ("MEMORY_DURABILITY", "disk", "'redis', 'fsync' or 'db'"),
         ("MEMORY_LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("MEMORY_EMBED_BATCH", "many", "a whole number, 1 to 4096"),
         ("MEMORY_EMBED_BATCH", "1.5", "a whole number, 1 to 4096"),

@@ -20,21 +20,26 @@ from memory.errors import IndexRefused, SnapshotFailed
 from memory.faiss_index import FAISSIndex
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
+from memory.window_index import Parts, WindowIndex
 
 DIM = 8
 IDENTITY = Identity(lineage="history", model_fingerprint="model", dim=DIM)
-FILES = ["vectors.faiss", "catalogue.npz", "manifest.json"]
+FILES = ["vectors.faiss", "catalogue.npz", "windows.faiss", "windows.npz", "manifest.json"]
+EVERYWHERE = np.full(DIM, DIM**-0.5, dtype=np.float32)
 
 
 def snapshot_at(seq: int) -> Snapshot:
-    """Return a snapshot with `seq` memories, whose vectors are of this `seq` only."""
-    index, catalogue = FAISSIndex(DIM), Catalogue()
+    """Return a snapshot with `seq` memories, whose vectors are of this `seq` only; each third has several."""
+    index, windows, catalogue = FAISSIndex(DIM), WindowIndex(FAISSIndex(DIM)), Catalogue()
     ids = range(1, seq + 1)
-    index.add_embeddings(
-        unit_rows(np.random.default_rng(seq).normal(size=(seq, DIM)).astype(np.float32)), ids
-    )
-    catalogue.put(ids, [("default", "task") if i % 2 else ("名前", "semantic") for i in ids])
-    return Snapshot(index=index, catalogue=catalogue, applied_seq=Seq(seq))
+    groups = [("default", "task") if i % 2 else ("名前", "semantic") for i in ids]
+    counts = np.array([1 + 2 * (i % 3 == 0) for i in ids], dtype=np.int64)
+    vectors = unit_rows(np.random.default_rng(seq).normal(size=(counts.sum(), DIM)).astype(np.float32))
+    parts = Parts.of(vectors, counts)
+    index.add_embeddings(parts.firsts, ids)
+    windows.put(ids, groups, parts)
+    catalogue.put(ids, groups)
+    return Snapshot(index=index, windows=windows, catalogue=catalogue, applied_seq=Seq(seq))
 
 
 def told(snapshot: Snapshot) -> dict[str, Any]:
@@ -44,6 +49,10 @@ def told(snapshot: Snapshot) -> dict[str, Any]:
         "seq": snapshot.applied_seq,
         "ids": snapshot.index.ids().tolist(),
         "vectors": snapshot.index.vectors(snapshot.index.ids()).tobytes(),
+        "further": snapshot.windows.owners().tolist(),
+        "nearest": snapshot.windows.search(
+            EVERYWHERE, namespace="default", memory_types=None, k=100, min_score=-1
+        ),
         "default": select(namespace="default", memory_types=["task"]).tolist(),
         "named": select(namespace="名前", memory_types=["semantic"]).tolist(),
     }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memory.errors import InvalidMemory
 from memory.models import MemoryType
@@ -286,3 +289,33 @@ def test_an_instant_becomes_utc_and_one_without_a_zone_counts_as_utc(
 def test_an_instant_that_cannot_be_kept_is_refused(value: object) -> None:
     with pytest.raises(InvalidMemory, match=r"^created_at = .*must be an ISO 8601 date and time"):
         check_instant("created_at", value)
+
+
+_LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**65), 2**65)
+    | st.floats()
+    | st.text(st.characters(), max_size=20)
+)
+
+
+def _judged(value: Any) -> Any:
+    """Return what the checks make of it, or the reason why they refuse it."""
+    try:
+        return check_metadata(value)
+    except InvalidMemory as refused:
+        return refused.field, refused.allowed
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(), max_size=8) | st.integers(0, 3),
+        _LEAVES | st.lists(_LEAVES, max_size=2) | st.sampled_from(["\x01" * 3000, "x" * 17_000, "é" * 9000]),
+        max_size=40,
+    )
+)
+def test_what_most_metadata_is_like_is_judged_as_anything_else_is(metadata: dict[Any, Any]) -> None:
+    assert _judged(metadata) == _judged(MappingProxyType(metadata))
+    if metadata:
+        assert _judged(metadata) is not metadata

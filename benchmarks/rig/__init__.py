@@ -1,0 +1,1 @@
+"""The rig: what every benchmark stands on. Nothing here measures anything by itself."""
