@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ TAKEN_LIFETIME_MS = 10 * 365 * 86_400_000
 _BODY = b"m"
 _NUDGE_LIFETIME_MS = 1000
 _FSYNC_TIMEOUT_MS = 5000
+_LOOK_AGAIN_S = 0.005
 _PAGE = 100  # an entry may be a megabyte
 
 # All or nothing, and never past the bounds. XADD alone would grow until Redis is full, and a full Redis
@@ -48,7 +50,7 @@ end
 for i = 2, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'm', ARGV[i])
 end
-return waiting
+return string.match(redis.call('INFO', 'persistence'), 'aof_pending_bio_fsync:(%d+)') or '0'
 """
 
 _ACKNOWLEDGE = """
@@ -114,7 +116,7 @@ class IngestStream:
             return
         with translated():
             try:
-                self._push(keys=[stream_key(lane)], args=[self._max_waiting, *bodies])
+                n_flushes: Any = self._push(keys=[stream_key(lane)], args=[self._max_waiting, *bodies])
             except OutOfMemoryError as error:
                 message = "Redis is out of memory: the workers must catch up first"
                 raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
@@ -125,6 +127,8 @@ class IngestStream:
                 raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
             if self._fsync:
                 self._wait_for_disk()
+            elif int(n_flushes):
+                self._wait_for_kernel()
 
     def ensure_groups(self) -> None:
         """Create the streams and their consumer group where they are not there yet."""
@@ -340,6 +344,22 @@ class IngestStream:
                     raise
                 self.ensure_groups()
                 return []
+
+    def _wait_for_kernel(self) -> None:
+        """Wait until Redis has handed its file over what was pushed, so that killing it loses nothing.
+
+        While one flush of the file is under way, Redis lets its writes be for up to two seconds, and answers
+        all the same. With none under way it writes before it answers.
+        """
+        deadline = time.monotonic() + _FSYNC_TIMEOUT_MS / 1000
+        while True:
+            state: Any = self._redis.info("persistence")
+            if not state.get("aof_pending_bio_fsync") or not state.get("aof_buffer_length"):
+                return
+            if time.monotonic() > deadline:
+                message = f"Redis did not write the memories to its file within {_FSYNC_TIMEOUT_MS} ms"
+                raise ServerAway(message)
+            time.sleep(_LOOK_AGAIN_S)
 
     def _wait_for_disk(self) -> None:
         try:
