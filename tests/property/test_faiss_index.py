@@ -111,16 +111,22 @@ def test_the_index_finds_what_comparing_with_every_vector_finds_after_anything(u
 
 
 class InvertedMachine(RuleBasedStateMachine):
-    """The form for many, at a size at which every list can be looked at: what it finds is nearly exact."""
+    """The form for many, at a size at which every list can be looked at: what it finds is nearly exact.
+
+    It holds vectors of the sample that it was trained with: of another one, a number may lie beyond the range
+    that is told apart.
+    """
+
+    sample = unit_rows(sample_size(100), 1)
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = FAISSIndex.inverted(unit_rows(sample_size(100), 1), n=100)
+        self.index = FAISSIndex.inverted(self.sample, n=100)
         self.model: dict[int, Vectors] = {}
 
     @rule(new=st.lists(ids, unique=True, max_size=80), seed=seeds, beforehand=st.booleans())
     def add_or_replace(self, new: list[int], seed: int, beforehand: bool) -> None:
-        rows = unit_rows(len(new), seed)
+        rows = np.random.default_rng(seed).permutation(self.sample)[: len(new)]
         self.index.add_embeddings(rows, new, lists=self.index.lists(rows) if beforehand else None)
         self.model.update(zip(new, rows, strict=True))
 
@@ -138,9 +144,9 @@ class InvertedMachine(RuleBasedStateMachine):
         found = self.index.search(query, k, -1.0, among=IdBits(among) if as_bits else among)
         assert len(found) == min(k, size)
         scores = {i: float(self.model[i] @ query) for i in among.tolist()}
-        assert all(abs(score - scores[i]) <= self.index.slack for i, score in found)
+        assert all(abs(score - scores[i]) <= self.index.slack + TOLERANCE for i, score in found)
         best = sorted(scores.values(), reverse=True)[: len(found)]
-        np.testing.assert_allclose([s for _, s in found], best, atol=self.index.slack)
+        np.testing.assert_allclose([s for _, s in found], best, atol=self.index.slack + TOLERANCE)
 
     @rule()
     def save_and_load(self) -> None:
