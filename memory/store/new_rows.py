@@ -88,7 +88,7 @@ def _insert_many(connection: Connection, rows: Sequence[dict[str, Any]]) -> Sequ
 
 
 def _copy(connection: Connection, rows: Sequence[dict[str, Any]]) -> Sequence[Any]:
-    """Bring them into a table of this session's own first: COPY itself knows no conflicts.
+    """Bring them into a table of this connection's own first: COPY itself knows no conflicts.
 
     Four times as fast as an INSERT of many rows, mostly for the driver: it need not read a long statement.
     """
