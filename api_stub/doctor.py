@@ -96,7 +96,7 @@ def _disk(settings: Settings) -> str:
 
 
 def _redis(settings: Settings) -> str:
-    stream = IngestStream(settings.redis_database_url("ingest"))
+    stream = IngestStream(settings.redis_database_url("ingest"), fsync=settings.durability == "fsync")
     warnings = stream.check_server()
     stream.close()
     if warnings:

@@ -28,9 +28,11 @@ that would refuse the acknowledgement beside it, which makes room."""
 
 TAKEN_LIFETIME_MS = 10 * 365 * 86_400_000
 
+WITHOUT_APPENDONLY = "Redis runs without appendonly: what waits in it is lost when it stops"
+
 _BODY = b"m"
 _NUDGE_LIFETIME_MS = 1000
-_FSYNC_TIMEOUT_MS = 5000
+_WRITTEN_WITHIN_S = 5.0
 _LOOK_AGAIN_S = 0.005
 _PAGE = 100  # an entry may be a megabyte
 
@@ -50,7 +52,11 @@ end
 for i = 2, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'm', ARGV[i])
 end
-return string.match(redis.call('INFO', 'persistence'), 'aof_pending_bio_fsync:(%d+)') or '0'
+local n_flushes = string.match(redis.call('INFO', 'persistence'), 'aof_pending_bio_fsync:(%d+)')
+if not n_flushes or n_flushes == '0' then
+  return false
+end
+return string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 """
 
 _ACKNOWLEDGE = """
@@ -92,7 +98,7 @@ class IngestStream:
     Args:
         url: the Redis database of the streams.
         max_waiting: bound of each lane.
-        fsync: acknowledge a push only when Redis has it on its disk.
+        fsync: push only where Redis has each write on its disk before it answers.
 
     """
 
@@ -110,13 +116,16 @@ class IngestStream:
             QueueFull: the lane is at its bound or Redis is out of memory; nothing was appended.
             ServerAway: Redis cannot be reached; they may or may not be there, and pushing them again
                 under the same uids is right.
+            SettingsError: each push was to be on the disk, and this Redis does not do that.
 
         """
         if not bodies:
             return
         with translated():
+            if self._fsync:
+                self._check_flushes()
             try:
-                n_flushes: Any = self._push(keys=[stream_key(lane)], args=[self._max_waiting, *bodies])
+                run_id: Any = self._push(keys=[stream_key(lane)], args=[self._max_waiting, *bodies])
             except OutOfMemoryError as error:
                 message = "Redis is out of memory: the workers must catch up first"
                 raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
@@ -125,10 +134,8 @@ class IngestStream:
                     raise
                 message = f"the {lane} lane is full: {str(error).removeprefix('QUEUEFULL ')}"
                 raise QueueFull(message, retry_after_s=RETRY_WHEN_FULL_S) from error
-            if self._fsync:
-                self._wait_for_disk()
-            elif int(n_flushes):
-                self._wait_for_kernel()
+            if run_id:
+                self._wait_until_written(run_id.decode())
 
     def ensure_groups(self) -> None:
         """Create the streams and their consumer group where they are not there yet."""
@@ -290,18 +297,21 @@ class IngestStream:
         """Check that Redis can be trusted with memories; return warnings.
 
         Raises:
-            SettingsError: its eviction policy may throw memories away.
+            SettingsError: its eviction policy may throw memories away; or each push was to be on the disk,
+                and it does not do that.
             ServerAway: it cannot be reached.
 
         """
         with translated():
+            if self._fsync:
+                self._check_flushes()
             policy = self._redis.info("memory").get("maxmemory_policy", "noeviction")
             persistence = self._redis.info("persistence")
         if policy != "noeviction":
             message = f"Redis: maxmemory-policy = {policy}: must be noeviction, else it throws memories away"
             raise SettingsError(message)
         if not persistence.get("aof_enabled"):
-            return ["Redis runs without appendonly: what waits in it is lost when it stops"]
+            return [WITHOUT_APPENDONLY]
         return []
 
     def close(self) -> None:
@@ -345,31 +355,40 @@ class IngestStream:
                 self.ensure_groups()
                 return []
 
-    def _wait_for_kernel(self) -> None:
+    def _check_flushes(self) -> None:
+        """Check that Redis flushes its file before it answers.
+
+        To wait with WAITAOF for `everysec` would do, but many servers answer too early (redis/redis#13793).
+        """
+        try:
+            state: Any = self._redis.config_get("append*")
+        except ResponseError as error:
+            state = {"appendonly": str(error)}
+        if (state.get("appendonly"), state.get("appendfsync")) != ("yes", "always"):
+            message = (
+                "MEMORY_DURABILITY = 'fsync': Redis must run with appendonly yes and appendfsync always, "
+                f"not {state.get('appendonly')} and {state.get('appendfsync')}"
+            )
+            raise SettingsError(message)
+
+    def _wait_until_written(self, run_id: str) -> None:
         """Wait until Redis has handed its file over what was pushed, so that killing it loses nothing.
 
         While one flush of the file is under way, Redis lets its writes be for up to two seconds, and answers
         all the same. With none under way it writes before it answers.
         """
-        deadline = time.monotonic() + _FSYNC_TIMEOUT_MS / 1000
+        deadline = time.monotonic() + _WRITTEN_WITHIN_S
         while True:
-            state: Any = self._redis.info("persistence")
+            state: Any = self._redis.info()
+            if state["run_id"] != run_id:
+                message = "Redis was started again before it wrote the memories to its file"
+                raise ServerAway(message)
             if not state.get("aof_pending_bio_fsync") or not state.get("aof_buffer_length"):
                 return
             if time.monotonic() > deadline:
-                message = f"Redis did not write the memories to its file within {_FSYNC_TIMEOUT_MS} ms"
+                message = f"Redis did not write the memories to its file within {_WRITTEN_WITHIN_S:g} s"
                 raise ServerAway(message)
             time.sleep(_LOOK_AGAIN_S)
-
-    def _wait_for_disk(self) -> None:
-        try:
-            on_disk: Any = self._redis.waitaof(1, 0, _FSYNC_TIMEOUT_MS)
-        except ResponseError as error:
-            message = f"MEMORY_DURABILITY = 'fsync': must be 'redis' with this server ({error})"
-            raise SettingsError(message) from error
-        if int(on_disk[0]) < 1:
-            message = f"Redis did not have the memories on its disk within {_FSYNC_TIMEOUT_MS} ms"
-            raise ServerAway(message)
 
 
 def stream_key(lane: Lane) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memory.redis_client import RedisError, ResponseError, connect, translated
-from memory.stream import GROUP, LANES, TAKEN, TAKEN_LIFETIME_MS, Pending, stream_key
+from memory.stream import GROUP, LANES, TAKEN, TAKEN_LIFETIME_MS, WITHOUT_APPENDONLY, Pending, stream_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ def _memory_share(memory: Any) -> float | None:
 def _warnings(memory: Any, persistence: Any) -> tuple[str, ...]:
     found: list[str] = []
     if not int(persistence.get("aof_enabled", 0)):
-        found.append("Redis runs without appendonly: what waits in it is lost when it stops")
+        found.append(WITHOUT_APPENDONLY)
     elif persistence.get("aof_last_write_status", "ok") != "ok":
         found.append("Redis could not write its append-only file: its disk may be full")
     policy = memory.get("maxmemory_policy", "noeviction")

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from api_stub.home import RunningStack, announce
 from api_stub.stack.children import ChildSpec
@@ -94,7 +94,8 @@ def local_stack(
 
 
 def _servers(settings: Settings) -> _Servers:
-    redis = None if settings.redis_url else RedisServer(settings.home / "redis")
+    appendfsync: Literal["always", "everysec"] = "always" if settings.durability == "fsync" else "everysec"
+    redis = None if settings.redis_url else RedisServer(settings.home / "redis", appendfsync=appendfsync)
     postgres = None if settings.db_url else PostgresServer(settings.home / "postgres")
     if redis:
         redis.prepare()

@@ -25,18 +25,24 @@ _WAIT_S = 20
 
 
 class Pushing(threading.Thread):
-    """Pushes ten entries at a time and counts those that were accepted, until Redis is gone."""
+    """Pushes ten entries at a time and counts those that were accepted, until Redis is found to be away."""
 
     def __init__(self, url: str) -> None:
         super().__init__(name="pushing", daemon=True)
         self.n_accepted = 0
         self._stream = IngestStream(url)
+        self._stopping = threading.Event()
 
     def run(self) -> None:
         with contextlib.suppress(Recoverable):
-            while True:
+            while not self._stopping.is_set():
                 self._stream.push([b"x" * 200] * 10, lane="fast")
                 self.n_accepted += 10
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(timeout=20)
+        assert not self.is_alive()
 
 
 def test_f03_redis_killed_while_it_puts_its_writes_off_loses_nothing_that_was_accepted(home: Path) -> None:
@@ -50,12 +56,13 @@ def test_f03_redis_killed_while_it_puts_its_writes_off_loses_nothing_that_was_ac
                 pushing = Pushing(server.url)
                 pushing.start()
                 _wait_for_the_worst_moment(client)
-            pushing.join(timeout=20)
+            # It is back at once, so the producer may not even notice that it was gone.
             with _killed_at_the_end(spec, server.url) as client:
+                pushing.stop()
                 n_there = client.xlen("mem:in:fast") - n_before
             assert pushing.n_accepted > 0
-            # What was pushed last may be there though nobody was told.
-            assert pushing.n_accepted <= n_there <= pushing.n_accepted + 10
+            # What was pushed in that moment may be there though nobody was told, or twice.
+            assert pushing.n_accepted <= n_there <= pushing.n_accepted + 20
 
 
 @contextlib.contextmanager
