@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from api_stub.home import connected_settings
 from ingest.producer import Draft, Enqueued, Producer
@@ -23,11 +23,11 @@ from memory.models import (
     Outcome,
     Receipt,
     SearchHit,
-    SearchRequest,
     Seq,
 )
 from memory.replies import Replies
 from memory.revision import Revision
+from memory.search_request import SearchOptions, SearchRequest, search_request
 from memory.selector import selector
 from memory.status import Status, read_status
 from memory.store.dead_letters import DeadLetter, DeadLetters
@@ -37,13 +37,6 @@ from memory.stream import IngestStream
 from memory.stream_watch import StreamWatch
 from memory.validation import (
     MAX_CONTEXT,
-    MAX_HIT_CONTEXT,
-    MAX_LIMIT,
-    check_limit,
-    check_name,
-    check_number,
-    check_text,
-    check_types,
     check_whole,
 )
 from memory.verdict import Limits
@@ -212,31 +205,21 @@ class MemoryClient:
                 found.append(Outcome(receipt=receipt, state=MemoryState.ACCEPTED))
         return found
 
-    def search(  # noqa: PLR0913 (what a search may be told)
+    def search(
         self,
         query: str,
         *,
-        namespace: str = DEFAULT_NAMESPACE,
-        memory_types: Iterable[MemoryType | str] | MemoryType | str | None = None,
-        limit: int = 5,
-        min_score: float = -1.0,
         min_seq: int | None = None,
-        expand: int = 0,
-        context: int = 0,
         timeout_s: float | None = None,
+        **options: Unpack[SearchOptions],
     ) -> list[SearchHit]:
-        """Return the `limit` nearest live memories of a namespace, best first.
+        """Return the most relevant live memories of a namespace, best first.
 
         Args:
             query: text.
-            namespace: whose memories.
-            memory_types: only these types; all where absent. If `limit` memories match, `limit` come back.
-            limit: 1..1000.
-            min_score: none below it; the score is the cosine, -1..1, higher is nearer.
             min_seq: the write that must be seen (of an `Outcome`, or returned by `delete`).
-            expand: up to so many memories associated with a hit come along behind the hits, with `relation`.
-            context: so many messages before and after each hit in its conversation come with it; 0..10.
             timeout_s: how long to wait; MEMORY_SEARCH_TIMEOUT_S where absent.
+            options: those of `memory.search_request.SearchOptions`, which says what each means.
 
         Raises:
             InvalidMemory: an argument is not allowed; names it.
@@ -244,15 +227,11 @@ class MemoryClient:
             SearchUnavailable: nobody answered in time.
 
         """
-        request = SearchRequest(
-            query=check_text("query", query, max_bytes=self._settings.max_content_bytes),
-            namespace=check_name("namespace", namespace),
-            memory_types=check_types(memory_types),
-            limit=check_limit(limit),
-            min_score=check_number("min_score", min_score, low=-1, high=1),
-            min_seq=None if min_seq is None else Seq(min_seq),
-            expand=check_whole("expand", expand, low=0, high=MAX_LIMIT),
-            context=check_whole("context", context, low=0, high=MAX_HIT_CONTEXT),
+        request = search_request(
+            query,
+            max_content_bytes=self._settings.max_content_bytes,
+            min_seq=min_seq,
+            options=options,
         )
         return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
 

@@ -196,6 +196,7 @@ def _open(settings: Settings, database: Database, model: QueryModel) -> IndexSyn
                 identity=identity,
                 owner=f"{INDEXER}{socket.gethostname()}:{os.getpid()}",
                 use_gpu=settings.use_gpu,
+                language=settings.language,
             )
         except ModelMismatch:
             identity = model.identity(database)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memory.broker import TaskName
 from memory.errors import MemorySystemError
-from memory.models import SearchRequest
+from memory.search_request import SearchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

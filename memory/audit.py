@@ -38,6 +38,7 @@ class Kind(StrEnum):
     INDEX_EXTRA = "index_extra"
     CATALOGUE_DIFFERENT = "catalogue_different"
     VECTOR_DIFFERENT = "vector_different"
+    WORDS_DIFFERENT = "words_different"
     VECTOR_DAMAGED = "vector_damaged"
     SNAPSHOT_DAMAGED = "snapshot_damaged"
     SNAPSHOT_LOST = "snapshot_lost"
@@ -54,6 +55,7 @@ MEANS = {
     Kind.INDEX_EXTRA: "vectors in the index without a live memory",
     Kind.CATALOGUE_DIFFERENT: "memories whose line in the index's catalogue is missing or wrong",
     Kind.VECTOR_DIFFERENT: "vectors in the index that are not those of the database",
+    Kind.WORDS_DIFFERENT: "memories whose words in the index are missing, or not those of the database",
     Kind.VECTOR_DAMAGED: "rows whose vector is damaged, or of another model",
     Kind.SNAPSHOT_DAMAGED: "snapshots on the disk that are not what was saved",
     Kind.SNAPSHOT_LOST: "snapshots named as the current one that are not on the disk",
@@ -239,6 +241,7 @@ def _in_index(found: Differences) -> Iterator[Finding]:
     yield _finding(Kind.INDEX_EXTRA, found.extra.tolist())
     yield _finding(Kind.CATALOGUE_DIFFERENT, misplaced.tolist())
     yield _finding(Kind.VECTOR_DIFFERENT, np.setdiff1d(found.different, damaged).tolist())
+    yield _finding(Kind.WORDS_DIFFERENT, np.union1d(found.wordless, found.misworded).tolist())
     yield _finding(Kind.VECTOR_DAMAGED, damaged.tolist())
 
 

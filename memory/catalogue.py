@@ -124,6 +124,18 @@ class Catalogue:
         known[known] = self._codes[places[known]] != _NO_GROUP
         return asked[known]
 
+    def belong(
+        self, ids: Ids, *, namespace: str, memory_types: Iterable[str] | None
+    ) -> npt.NDArray[np.bool_]:
+        """Return bool (n,): which of these ids are of a namespace, and of these types if given."""
+        wanted = None if memory_types is None else set(memory_types)
+        codes = [
+            c for c in self._codes_in.get(namespace, ()) if wanted is None or self._groups[c][1] in wanted
+        ]
+        places, known = self._find(ids)
+        known[known] = np.isin(self._codes[places[known]], codes)
+        return known
+
     def groups_of(self, ids: Ids) -> list[Group]:
         """Return the groups of ids that are in the catalogue, in this order."""
         places, _ = self._find(ids)

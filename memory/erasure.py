@@ -10,7 +10,7 @@ import structlog
 
 from memory.errors import Recoverable
 from memory.messages import Label, label_of, peek_label
-from memory.models import SearchRequest
+from memory.search_request import SearchRequest
 from memory.store.erasing import Erasing
 from memory.store.memories import MemoryStore
 from memory.stream import LANES

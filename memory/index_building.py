@@ -12,11 +12,13 @@ import structlog
 from memory.catalogue import Catalogue
 from memory.errors import ModelMismatch
 from memory.faiss_index import EXACT_UP_TO, FAISSIndex, sample_size, threads
+from memory.languages import DEFAULT_LANGUAGE
 from memory.snapshot import Snapshot
 from memory.store.event_log import read_head, read_identity
 from memory.store.vectors import count_indexed, count_vectors, iterate_vectors, sample_vectors
 from memory.unit_vectors import usable_vectors
 from memory.window_index import Parts, WindowIndex
+from memory.word_index import WordIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from memory.database import Database
     from memory.models import Identity
-    from memory.store.vectors import VectorRow
+    from memory.store.vectors import IndexRow
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,7 @@ def index_of_rows(
     *,
     use_gpu: bool,
     exact_up_to: int = EXACT_UP_TO,
+    language: str = DEFAULT_LANGUAGE,
     n_threads: int | None = None,
     on_progress: Callable[[], None] = lambda: None,
 ) -> Snapshot:
@@ -50,6 +53,7 @@ def index_of_rows(
         identity: what their vectors belong to.
         use_gpu: whether a GPU answers searches.
         exact_up_to: the most memories for which the exact form is made.
+        language: of the words, one of `memory.languages.LANGUAGES`.
         n_threads: of FAISS; as many as there are cores where absent.
         on_progress: called at least every few seconds; what it raises ends the work.
 
@@ -63,7 +67,7 @@ def index_of_rows(
         index, windows = _empty(
             database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to, on_progress=on_progress
         )
-    catalogue = Catalogue()
+    catalogue, words = Catalogue(), WordIndex(language)
 
     def add(found: UsableRows) -> None:
         ids = np.fromiter((row.memory_id for row in found.rows), dtype=np.int64, count=len(found.rows))
@@ -73,6 +77,7 @@ def index_of_rows(
             index.add_embeddings(parts.firsts, ids)
             windows.put(ids, groups, parts)
         catalogue.put(ids.tolist(), groups)
+        words.take(words.change(removed=(), texts=[row.text for row in found.rows]))
 
     with database.snapshot() as connection, ThreadPoolExecutor(max_workers=1) as adder:
         check_model(connection, identity)
@@ -84,7 +89,7 @@ def index_of_rows(
             on_progress()
             adding = adder.submit(add, found)
         adding.result()
-    return Snapshot(index=index, windows=windows, catalogue=catalogue, applied_seq=head)
+    return Snapshot(index=index, windows=windows, catalogue=catalogue, words=words, applied_seq=head)
 
 
 def check_model(connection: Connection, identity: Identity) -> Identity:
@@ -105,14 +110,14 @@ def check_model(connection: Connection, identity: Identity) -> Identity:
 class UsableRows(NamedTuple):
     """Rows with whole vectors of length 1, and these."""
 
-    rows: Sequence[VectorRow]
+    rows: Sequence[IndexRow]
     vectors: npt.NDArray[np.float32]
     """float32 (w, d): the windows of row after row"""
     counts: npt.NDArray[np.int64]
     """int64 (len(rows),): how many windows each has"""
 
 
-def usable(rows: Sequence[VectorRow], *, dim: int) -> UsableRows:
+def usable(rows: Sequence[IndexRow], *, dim: int) -> UsableRows:
     """Return the rows with whole vectors of length 1.
 
     Another one can only come of damage to the database. It must not keep all the others from being

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from memory.snapshot import Snapshot
-    from memory.store.vectors import VectorRow
+    from memory.store.vectors import IndexRow
 
     Ids = npt.NDArray[np.int64]
 
@@ -37,7 +37,9 @@ class Comparison:
     n_missing: int  # in the database, not in the index
     n_extra: int  # in the index, not in the database
     n_sampled: int
-    n_different: int  # of the sampled vectors, not the bytes of their rows, or another namespace or type
+    n_different: (
+        int  # of the sampled, not the vector or the words of their rows, or another namespace or type
+    )
     examples: tuple[int, ...]
 
     @property
@@ -60,15 +62,17 @@ class Differences:
     missing: Ids  # in the database, not in the index
     extra: Ids  # in the index, not in the database
     uncatalogued: Ids  # in only one of vectors and catalogue, or with further windows alone
+    wordless: Ids  # of the others: in only one of words and database
     n_sampled: int
     different: Ids  # of the sampled: not the bytes that their rows' embeddings become in the index
     misplaced: Ids  # of the sampled: another namespace or type in the catalogue
+    misworded: Ids  # of the sampled: not the words, the author or the place in a conversation of their rows
     damaged: Ids  # of the missing and the different: the row's vector is no vector of this model
 
     def summed_up(self) -> Comparison:
         """Return the numbers."""
-        extra = np.union1d(self.extra, self.uncatalogued)
-        different = np.union1d(self.different, self.misplaced)
+        extra = np.union1d(np.union1d(self.extra, self.uncatalogued), self.wordless)
+        different = np.union1d(np.union1d(self.different, self.misplaced), self.misworded)
         examples = [*self.missing[:5].tolist(), *extra[:5].tolist(), *different[:5].tolist()]
         return Comparison(
             seq=self.seq,
@@ -107,10 +111,12 @@ def find_differences(
     in_index = content.index.ids()
     in_catalogue = content.catalogue.ids()
     with_windows = content.windows.owners()
+    with_words = content.words.ids()
     in_database = read_indexed_ids(connection)
     on_progress()
     missing = np.setdiff1d(in_database, in_index, assume_unique=True)
-    common = np.intersect1d(np.intersect1d(in_database, in_index), in_catalogue)
+    extra = np.setdiff1d(in_index, in_database, assume_unique=True)
+    common = np.intersect1d(np.intersect1d(in_database, in_index), np.intersect1d(in_catalogue, with_words))
     if n_sampled is not None and n_sampled < len(common):
         common = np.sort(rng.choice(common, size=n_sampled, replace=False))
     found = _Differing()
@@ -125,13 +131,17 @@ def find_differences(
         n_memories=len(in_database),
         n_vectors=len(in_index),
         missing=missing,
-        extra=np.setdiff1d(in_index, in_database, assume_unique=True),
+        extra=extra,
         uncatalogued=np.union1d(
             np.setxor1d(in_index, in_catalogue, assume_unique=True), np.setdiff1d(with_windows, in_index)
+        ),
+        wordless=np.setdiff1d(
+            np.setxor1d(in_database, with_words, assume_unique=True), np.union1d(missing, extra)
         ),
         n_sampled=len(common),
         different=_ids(found.different),
         misplaced=_ids(found.misplaced),
+        misworded=_ids(found.misworded),
         damaged=_ids(found.damaged),
     )
 
@@ -142,9 +152,10 @@ class _Differing:
     def __init__(self) -> None:
         self.different: list[int] = []
         self.misplaced: list[int] = []
+        self.misworded: list[int] = []
         self.damaged: list[int] = []
 
-    def look(self, content: Snapshot, rows: Sequence[VectorRow], *, dim: int) -> None:
+    def look(self, content: Snapshot, rows: Sequence[IndexRow], *, dim: int) -> None:
         """Compare rows whose memories are in the index."""
         ids = np.asarray([row.memory_id for row in rows], dtype=np.int64)
         is_good, vectors, counts = usable_vectors([row.embedding for row in rows], dim=dim)
@@ -152,13 +163,14 @@ class _Differing:
         agree = content.index.agree(whole, parts.firsts) & content.windows.agree(whole, parts)
         self.damaged += ids[~is_good].tolist()
         self.different += [*ids[~is_good].tolist(), *whole[~agree].tolist()]
+        self.misworded += ids[~content.words.agree([row.text for row in rows])].tolist()
         groups = zip(rows, content.catalogue.groups_of(ids), strict=True)
         self.misplaced += [
             row.memory_id for row, group in groups if group != (row.namespace, row.memory_type)
         ]
 
 
-def _rows(connection: Connection, ids: Ids, *, on_progress: Callable[[], None]) -> Iterator[VectorRow]:
+def _rows(connection: Connection, ids: Ids, *, on_progress: Callable[[], None]) -> Iterator[IndexRow]:
     for some in _chunks(ids):
         yield from read_vectors(connection, [MemoryId(i) for i in some.tolist()])
         on_progress()

@@ -14,6 +14,7 @@ from memory.index_building import check_model, index_of_rows
 from memory.index_comparison import SAMPLED_VECTORS, Comparison, Differences, find_differences
 from memory.index_growth import EVENTS_AT_ONCE, Abandoned, Growth, apply, follow
 from memory.index_replica import IndexReplica
+from memory.languages import DEFAULT_LANGUAGE
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder
 from memory.store.event_log import EventLog, read_head
@@ -63,13 +64,16 @@ class IndexFollower:
         identity: Identity,
         use_gpu: bool = False,
         exact_up_to: int = EXACT_UP_TO,
+        language: str = DEFAULT_LANGUAGE,
     ) -> IndexFollower:
         """Read the newest snapshot, or make the index from the rows where none can be trusted."""
         try:
-            content = load_snapshot(database, folder, identity, use_gpu=use_gpu)
+            content = load_snapshot(database, folder, identity, use_gpu=use_gpu, language=language)
         except IndexRefused as refusal:
             log.info("snapshot_not_used", reason=str(refusal))
-            content = index_of_rows(database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to)
+            content = index_of_rows(
+                database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to, language=language
+            )
         return cls(
             database=database, identity=identity, content=content, use_gpu=use_gpu, exact_up_to=exact_up_to
         )
@@ -115,6 +119,7 @@ class IndexFollower:
                 self.identity,
                 use_gpu=self._use_gpu,
                 exact_up_to=self._growth.exact_up_to,
+                language=self.replica.content.words.language,
                 on_progress=self.on_progress,
             )
         )
@@ -210,7 +215,7 @@ class IndexFollower:
 
 
 def load_snapshot(
-    database: Database, folder: SnapshotFolder, identity: Identity, *, use_gpu: bool
+    database: Database, folder: SnapshotFolder, identity: Identity, *, use_gpu: bool, language: str
 ) -> Snapshot:
     """Return the current snapshot.
 
@@ -218,7 +223,7 @@ def load_snapshot(
         IndexRefused: there is none, anything about it is odd, or the events do not lead on from it.
 
     """
-    name, content = folder.load(identity, use_gpu=use_gpu)
+    name, content = folder.load(identity, use_gpu=use_gpu, language=language)
     _check_place(EventLog(database), content.applied_seq, last_event=folder.last_event(name))
     log.info("snapshot_loaded", name=name, n_vectors=len(content.index), seq=content.applied_seq)
     return content

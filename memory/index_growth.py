@@ -82,6 +82,7 @@ class Growth:
             identity,
             use_gpu=self._use_gpu,
             exact_up_to=self.exact_up_to,
+            language=content.words.language,
             needs_after=applied_seq,
         )
         self._making.start()
@@ -129,6 +130,7 @@ class _Making(threading.Thread):
         *,
         use_gpu: bool,
         exact_up_to: int,
+        language: str,
         needs_after: Seq,
     ) -> None:
         # Not a daemon: one that is torn out of FAISS at the program's end would bring that down.
@@ -139,6 +141,7 @@ class _Making(threading.Thread):
         self._database = database
         self._use_gpu = use_gpu
         self._exact_up_to = exact_up_to
+        self._language = language
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -167,6 +170,7 @@ class _Making(threading.Thread):
             self.identity,
             use_gpu=self._use_gpu,
             exact_up_to=self._exact_up_to,
+            language=self._language,
             n_threads=1,
             on_progress=self._check,
         )
@@ -221,6 +225,7 @@ def apply(replica: IndexReplica, events: Sequence[IndexEvent], connection: Conne
         groups=[(row.namespace, row.memory_type) for row in found.rows],
         vectors=found.vectors,
         counts=found.counts,
+        texts=[row.text for row in found.rows],
         seq=events[-1].seq,
     )
 

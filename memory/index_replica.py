@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memory.faiss_index import threads
-from memory.models import MemoryId, Seq
+from memory.models import MemoryId, SearchMode, Seq
+from memory.relevance import Query, Scope, Scored, candidates, score
 from memory.shared_lock import SharedLock
 from memory.snapshot import Snapshot
 from memory.window_index import Parts
@@ -20,21 +21,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from memory.catalogue import Group
-    from memory.models import MemoryType
+    from memory.postings import Text
 
 
 _AT_ONCE = 64  # vectors for which searches wait: where each fills a list up, these take some 20 ms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nearest:
-    """What a search of the index found, best first; each score is off the cosine by `slack` at most.
-
-    A memory of several windows is as near as the nearest of them.
-    """
-
-    hits: list[tuple[MemoryId, float]]
-    slack: float
 
 
 class IndexReplica:
@@ -61,44 +51,30 @@ class IndexReplica:
         return self._content.applied_seq
 
     @property
-    def is_exact(self) -> bool:
-        """Whether scores are cosines, for now."""
-        return not self._content.slack
+    def slack(self) -> float:
+        """How far a cosine may be off, for now; 0 where none is."""
+        return self._content.slack
 
     @property
     def content(self) -> Snapshot:
         """The index itself, for its owner: saving it beside searches is safe, changing it is not."""
         return self._content
 
-    def search(
-        self,
-        query: npt.NDArray[np.float32],
-        *,
-        namespace: str,
-        memory_types: Sequence[MemoryType] | None,
-        k: int,
-        min_score: float,
-    ) -> Nearest:
-        """Return the `k` nearest of a namespace and these types whose cosine may be `min_score` or more."""
-        with threads(1), self._lock.shared():
-            content = self._content
-            least = min_score - content.slack
-            among = content.catalogue.choose(namespace=namespace, memory_types=memory_types)
-            hits = content.index.search(query, k=k, min_score=least, among=among)
-            further = content.windows.search(
-                query, namespace=namespace, memory_types=memory_types, k=k, min_score=least
-            )
-        return Nearest(hits=_merged(hits, further)[:k], slack=content.slack)
+    def query(self, text: str, vector: npt.NDArray[np.float32]) -> Query:
+        """Return a query as this index takes it."""
+        return Query(vector=vector, terms=self._content.words.analyzer.query_terms(text))
 
-    def scores(self, query: npt.NDArray[np.float32], *, ids: Sequence[MemoryId]) -> Nearest:
-        """Return those of `ids` that are in the index, with their scores."""
+    def search(self, query: Query, scope: Scope, *, mode: SearchMode, k: int) -> Scored:
+        """Return the `k` most relevant of a scope, best first, ties by id."""
         with threads(1), self._lock.shared():
-            content = self._content
-            present = content.catalogue.present(ids)
-            least = -1.0 - content.slack
-            hits = content.index.search(query, k=max(1, len(present)), min_score=least, among=present)
-            further = content.windows.scores(query, ids=present.tolist())
-        return Nearest(hits=_merged(hits, further), slack=content.slack)
+            ids = candidates(self._content, query, scope, mode=mode, k=k)
+            return score(self._content, query, ids, namespace=scope.namespace, mode=mode).best(k)
+
+    def scored(self, query: Query, *, namespace: str, ids: Sequence[MemoryId], mode: SearchMode) -> Scored:
+        """Return those of these memories of a namespace that are in the index, best first, ties by id."""
+        with threads(1), self._lock.shared():
+            present = self._content.catalogue.present(ids)
+            return score(self._content, query, present, namespace=namespace, mode=mode)
 
     def wait_until(self, seq: Seq, *, timeout_s: float) -> bool:
         """Wait until every change up to `seq` is applied; return whether it came to that."""
@@ -114,10 +90,12 @@ class IndexReplica:
         vectors: npt.NDArray[np.float32],
         seq: Seq,
         counts: npt.NDArray[np.int64] | None = None,
+        texts: Sequence[Text],
     ) -> None:
         """Apply changes up to `seq`: removals first, `applied_seq` last.
 
-        An added id that is there already is replaced. A search sees the change of one memory whole.
+        An added id that is there already is replaced. A search sees the change of one memory whole, but for
+        one that is replaced: for some milliseconds it has its new words, and its old vector.
 
         Args:
             removed: ids; one that is not there is no error.
@@ -126,6 +104,7 @@ class IndexReplica:
             vectors: float32 (w, d), rows of length 1: the windows of the added, in their order.
             seq: the last event.
             counts: int64 (len(added),), how many windows each has; one where absent.
+            texts: of the added.
 
         """
         if counts is None:
@@ -134,12 +113,14 @@ class IndexReplica:
         with threads(1):
             # Most of the work, and beside it searches go on.
             lists, further_lists = content.index.lists(parts.firsts), content.windows.lists(parts.further)
+            words = content.words.change(removed=removed, texts=texts)
             for some in _portions(counts):
                 with self._lock.alone():
                     if some.start == 0:
                         content.index.remove(removed)
                         content.windows.drop(removed)
                         content.catalogue.drop(removed)
+                        content.words.take(words)
                     ids, their_groups = added[some], groups[some]
                     content.index.add_embeddings(
                         parts.firsts[some], ids, lists=None if lists is None else lists[some]
@@ -150,6 +131,11 @@ class IndexReplica:
                     if some.stop >= len(added):
                         self._content = replace(content, applied_seq=seq)
         self._tell()
+
+    def compact(self) -> None:
+        """Let go of the last trace of what was removed."""
+        with self._lock.alone():
+            self._content.words.compact()
 
     def replace(self, content: Snapshot) -> None:
         """Switch to another index at once."""
@@ -171,15 +157,3 @@ def _portions(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
             start, n = place, 0
         n += count
     yield slice(start, len(counts))
-
-
-def _merged(
-    hits: Sequence[tuple[int, float]], further: Sequence[tuple[int, float]]
-) -> list[tuple[MemoryId, float]]:
-    """Return each memory once with its best score: best first, ties by id."""
-    if not further:
-        return [(MemoryId(i), score) for i, score in hits]
-    best = dict(further)
-    for i, score in hits:
-        best[i] = max(score, best.get(i, score))
-    return sorted(((MemoryId(i), score) for i, score in best.items()), key=lambda hit: (-hit[1], hit[0]))

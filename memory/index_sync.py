@@ -14,6 +14,7 @@ from memory.faiss_index import EXACT_UP_TO
 from memory.index_building import index_of_rows
 from memory.index_follower import IndexFollower, load_snapshot
 from memory.index_traces import IndexTraces, n_beyond
+from memory.languages import DEFAULT_LANGUAGE
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
 from memory.store.event_log import EventLog
@@ -70,7 +71,7 @@ class IndexSync(IndexFollower):
         self._published_at = float("-inf")
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 (what an index may be told)
         cls,
         *,
         database: Database,
@@ -81,6 +82,7 @@ class IndexSync(IndexFollower):
         use_gpu: bool = False,
         publish_every_s: float = 0,
         exact_up_to: int = EXACT_UP_TO,
+        language: str = DEFAULT_LANGUAGE,
     ) -> IndexSync:
         """Load the newest snapshot, or rebuild where none can be trusted, and take the index over.
 
@@ -89,7 +91,7 @@ class IndexSync(IndexFollower):
 
         """
         content, saved = _load_or_rebuild(
-            database, folder, identity, use_gpu=use_gpu, exact_up_to=exact_up_to
+            database, folder, identity, use_gpu=use_gpu, exact_up_to=exact_up_to, language=language
         )
         epoch = EventLog(database).take_over(owner=owner, applied_seq=content.applied_seq, spare=spare)
         if epoch is None:
@@ -185,14 +187,16 @@ class IndexSync(IndexFollower):
         """
         with self._at_head() as connection:
             live = read_indexed_ids(connection)
+        self.replica.compact()
         if n_beyond(live, *self._folder.held()):
             for _ in range(2):
                 self.save_snapshot()
                 on_progress()
         content = self.replica.content
+        in_index = np.union1d(content.index.ids(), content.catalogue.ids())
         return IndexTraces(
             seq=content.applied_seq,
-            n_in_index=n_beyond(live, np.union1d(content.index.ids(), content.catalogue.ids())),
+            n_in_index=n_beyond(live, np.union1d(in_index, content.words.held_ids())),
             n_in_snapshots=n_beyond(live, *self._folder.held()),
             n_quarantined=self._folder.empty_quarantine(),
         )
@@ -209,13 +213,22 @@ class IndexSync(IndexFollower):
 
 
 def _load_or_rebuild(
-    database: Database, folder: SnapshotFolder, identity: Identity, *, use_gpu: bool, exact_up_to: int
+    database: Database,
+    folder: SnapshotFolder,
+    identity: Identity,
+    *,
+    use_gpu: bool,
+    exact_up_to: int,
+    language: str,
 ) -> tuple[Snapshot, bool]:
     try:
-        return load_snapshot(database, folder, identity, use_gpu=use_gpu), True
+        return load_snapshot(database, folder, identity, use_gpu=use_gpu, language=language), True
     except IndexRefused as refusal:
         if folder.has_pointer():
             refused = folder.current()
             kept = str(folder.quarantine(refused)) if refused else None
             log.warning("snapshot_refused", reason=str(refusal), kept=kept)
-        return index_of_rows(database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to), False
+        content = index_of_rows(
+            database, identity, use_gpu=use_gpu, exact_up_to=exact_up_to, language=language
+        )
+        return content, False

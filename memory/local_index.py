@@ -16,6 +16,7 @@ from memory.faiss_index import EXACT_UP_TO
 from memory.file_lock import FileLock
 from memory.index_follower import IndexFollower
 from memory.index_sync import INDEXER, IndexSync
+from memory.languages import DEFAULT_LANGUAGE
 from memory.snapshot import SnapshotFolder
 from memory.store.event_log import EventLog
 
@@ -47,6 +48,7 @@ class LocalIndex:
         use_gpu: let a GPU answer searches.
         snapshot_every_events: changes after which the owner saves a snapshot by itself.
         exact_up_to: the most memories for which the index is of the exact form.
+        language: of the words, one of `memory.languages.LANGUAGES`.
 
     Raises:
         SettingsError: the directory is no directory, or cannot be written.
@@ -62,6 +64,7 @@ class LocalIndex:
         use_gpu: bool,
         snapshot_every_events: int,
         exact_up_to: int = EXACT_UP_TO,
+        language: str = DEFAULT_LANGUAGE,
     ) -> None:
         self._directory = directory
         self._database = database
@@ -69,6 +72,7 @@ class LocalIndex:
         self._snapshot_every_events = snapshot_every_events
         self._next_snapshot_at = snapshot_every_events
         self._exact_up_to = exact_up_to
+        self._language = language
         self._saved_for_itself = -1
         self._identity = identity
         self._turn = threading.RLock()
@@ -173,6 +177,7 @@ class LocalIndex:
                     use_gpu=self._use_gpu,
                     publish_every_s=_PUBLISH_EVERY_S,
                     exact_up_to=self._exact_up_to,
+                    language=self._language,
                 )
         log.info("index_followed", reason="another process owns it", directory=str(self._directory))
         return IndexFollower.follow(
@@ -181,6 +186,7 @@ class LocalIndex:
             identity=self._identity,
             use_gpu=self._use_gpu,
             exact_up_to=self._exact_up_to,
+            language=self._language,
         )
 
     def _catch_up(self) -> None:

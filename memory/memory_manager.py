@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from memory.cleanup import CleanupPolicy, clean_up
 from memory.embedding import CheckedEmbedder, EmbeddingModel
 from memory.errors import InvalidMemory, ManagerClosed, NotFound
 from memory.logs import log_as_a_library
 from memory.messages import DEFAULT_NAMESPACE, from_mapping, raw_memory
-from memory.models import Memory, MemoryAssociation, MemoryId, MemoryType, SearchRequest
+from memory.models import Memory, MemoryAssociation, MemoryId, MemoryType
 from memory.one_process import OneProcess
 from memory.relations import MAX_DEPTH, related
 from memory.results import CleanupStats, RelatedMemory, SearchResult, relationship_of, result_of
+from memory.search_request import FurtherOptions, search_request
 from memory.settings import Settings, read_settings
 from memory.validation import (
     MAX_CONTEXT,
-    MAX_HIT_CONTEXT,
-    MAX_LIMIT,
     check_direction,
-    check_limit,
     check_metadata,
     check_name,
     check_number,
-    check_text,
     check_types,
     check_whole,
 )
@@ -254,12 +251,9 @@ class MemoryManager:
         memory_types: Sequence[MemoryType | str] | MemoryType | str | None = None,
         limit: int = 5,
         min_score: float = -1.0,
-        *,
-        namespace: str = DEFAULT_NAMESPACE,
-        expand: int = 0,
-        context: int = 0,
+        **options: Unpack[FurtherOptions],
     ) -> list[SearchResult]:
-        """Search by meaning, best first. If `limit` memories match the filters, so many come back.
+        """Search, most relevant first. If `limit` memories match the filters, so many come back.
 
         What is found counts as used: its `last_accessed` is set, at most once an hour.
 
@@ -267,28 +261,18 @@ class MemoryManager:
             query: what to look for, not blank.
             memory_types: only of these types; all where absent.
             limit: how many at most, 1..1000.
-            min_score: none below it; cosine, -1..1.
-            namespace: whose memories.
-            expand: up to so many memories associated with a hit come along behind the hits, of any
-                type, the strongest association first, marked with `expanded_from` and `relationship`;
-                0..1000.
-            context: so many messages before and after each result in its conversation are shown with it,
-                as `before` and `after`; 0..10.
+            min_score: none below it, -1..1.
+            options: those of `memory.search_request.FurtherOptions`, which says what each means.
 
         Raises:
             InvalidMemory: names the argument, its value and what is allowed.
             ServerAway: the database cannot be reached.
 
         """
-        request = SearchRequest(
-            query=check_text("query", query, max_bytes=self._settings.max_content_bytes),
-            namespace=check_name("namespace", namespace),
-            memory_types=check_types(memory_types),
-            limit=check_limit(limit),
-            min_score=check_number("min_score", min_score, low=-1, high=1),
-            min_seq=None,
-            expand=check_whole("expand", expand, low=0, high=MAX_LIMIT),
-            context=check_whole("context", context, low=0, high=MAX_HIT_CONTEXT),
+        request = search_request(
+            query,
+            max_content_bytes=self._settings.max_content_bytes,
+            options={**options, "memory_types": memory_types, "limit": limit, "min_score": min_score},
         )
         return [
             result_of(hit) for hit in self._open_process().with_model(lambda steps: steps.search(request))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NewType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,14 @@ class MemoryType(StrEnum):
     TASK = "task"
     PREFERENCE = "preference"
     RESPONSE = "response"
+
+
+class SearchMode(StrEnum):
+    """What a search goes by."""
+
+    HYBRID = "hybrid"  # meaning, words, and what was said around: see `memory.relevance`
+    VECTOR = "vector"  # meaning alone: the score is the cosine, -1..1
+    WORDS = "words"  # words alone: the score is BM25 as a share of what the query could reach, 0..1
 
 
 class MemoryState(StrEnum):
@@ -171,11 +179,19 @@ class Relation:
         )
 
 
+class ScoreTerm(NamedTuple):
+    """A part of a score."""
+
+    value: float
+    weight: float  # the score is the sum of value * weight over all terms
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
     """One answer of a search.
 
-    `score` is the cosine of query and memory, -1..1, higher is nearer. `rank` counts from 1.
+    `score` says how relevant it is, higher is more: what it is made of and its range hang on the search's
+    mode, 0..1 unless that is `vector`. `terms` are what it is the sum of. `rank` counts from 1.
     `relation` is set where the memory came along as a neighbour of a hit, and names that hit.
     `before` and `after` are what was said around it in its conversation, in order, if that was asked for.
     """
@@ -183,6 +199,7 @@ class SearchHit:
     memory: Memory
     score: float
     rank: int
+    terms: Mapping[str, ScoreTerm] = field(default_factory=dict)
     relation: Relation | None = None
     before: tuple[Memory, ...] = ()
     after: tuple[Memory, ...] = ()
@@ -190,6 +207,8 @@ class SearchHit:
     def as_json(self) -> dict[str, Any]:
         """Return the memory's mapping with `score` and `rank` added, and what else there is of a hit."""
         found = {**self.memory.as_json(), "score": self.score, "rank": self.rank}
+        if self.terms:
+            found["terms"] = {name: term._asdict() for name, term in self.terms.items()}
         if self.relation:
             found["relation"] = self.relation.as_json()
         for name, some in (("before", self.before), ("after", self.after)):
@@ -205,6 +224,7 @@ class SearchHit:
             memory=Memory.from_json(data),
             score=data["score"],
             rank=data["rank"],
+            terms={name: ScoreTerm(**term) for name, term in data.get("terms", {}).items()},
             relation=Relation.from_json(relation) if relation else None,
             before=tuple(Memory.from_json(memory) for memory in data.get("before", ())),
             after=tuple(Memory.from_json(memory) for memory in data.get("after", ())),
@@ -237,45 +257,3 @@ class Outcome:
     def settled(self) -> bool:
         """Whether nothing more will happen to it by itself."""
         return self.state in {MemoryState.SEARCHABLE, MemoryState.DEAD, MemoryState.DELETED}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchRequest:
-    """A search as it travels to the query task."""
-
-    query: str
-    namespace: str
-    memory_types: tuple[MemoryType, ...] | None
-    limit: int
-    min_score: float
-    min_seq: Seq | None
-    expand: int = 0  # how many neighbours of the hits may come along
-    context: int = 0  # how many messages before each, and after it, are shown with it
-
-    def as_json(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping that `from_json` reads back."""
-        return {
-            "query": self.query,
-            "namespace": self.namespace,
-            "memory_types": None if self.memory_types is None else [t.value for t in self.memory_types],
-            "limit": self.limit,
-            "min_score": self.min_score,
-            "min_seq": self.min_seq,
-            "expand": self.expand,
-            "context": self.context,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SearchRequest:
-        """Read what `as_json` wrote."""
-        types = data["memory_types"]
-        return cls(
-            query=data["query"],
-            namespace=data["namespace"],
-            memory_types=None if types is None else tuple(MemoryType(t) for t in types),
-            limit=data["limit"],
-            min_score=data["min_score"],
-            min_seq=None if data["min_seq"] is None else Seq(data["min_seq"]),
-            expand=data.get("expand", 0),
-            context=data.get("context", 0),
-        )

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memory.embedder import Embedder
-    from memory.models import SearchHit, SearchRequest
+    from memory.models import SearchHit
+    from memory.search_request import SearchRequest
     from memory.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -131,6 +132,7 @@ class OneProcess:
             identity=identity,
             use_gpu=self._settings.use_gpu,
             snapshot_every_events=self._settings.snapshot_every_events,
+            language=self._settings.language,
         )
 
     def _steps_with(self, embedder: Embedder) -> ModelSteps:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from memory.models import Memory
 
 if TYPE_CHECKING:
-    from memory.models import Relation, SearchHit
+    from memory.models import Relation, ScoreTerm, SearchHit
 
 
 class Relationship(TypedDict):
@@ -38,8 +38,9 @@ class SearchResult(TypedDict):
     """
 
     memory: Memory
-    score: float  # cosine of query and memory, -1..1, higher is nearer
+    score: float  # higher is more relevant; its range hangs on the mode, as `memory.models.SearchMode` says
     rank: int  # from 1
+    terms: NotRequired[dict[str, ScoreTerm]]  # what the score is the sum of, where that was asked for
     before: NotRequired[list[Memory]]  # in the order of the conversation
     after: NotRequired[list[Memory]]
     expanded_from: NotRequired[int]  # the hit's id
@@ -69,6 +70,8 @@ def relationship_of(relation: Relation) -> Relationship:
 def result_of(hit: SearchHit) -> SearchResult:
     """Return the dictionary of a hit, or of a hit's neighbour."""
     result = SearchResult(memory=hit.memory, score=hit.score, rank=hit.rank)
+    if hit.terms:
+        result["terms"] = dict(hit.terms)
     if hit.before or hit.after:
         result["before"], result["after"] = list(hit.before), list(hit.after)
     if hit.relation:

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memory.errors import NotYetSearchable, ServerAway
-from memory.models import Memory, MemoryId, SearchHit, SearchRequest
+from memory.models import MemoryId, ScoreTerm, SearchHit, SearchMode
 from memory.relations import neighbours
+from memory.relevance import TERMS, Scope, weighted
+from memory.store.rows import chosen
 from memory.unit_vectors import usable_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
+    from sqlalchemy import ColumnElement
 
-    from memory.index_replica import IndexReplica, Nearest
-    from memory.models import MemoryType
+    from memory.index_replica import IndexReplica
+    from memory.relevance import Query, Scored
+    from memory.search_request import SearchRequest
     from memory.store.associations import Associations
     from memory.store.candidates import Candidate
     from memory.store.memories import MemoryStore
@@ -74,11 +78,10 @@ class Searcher:
         if request.min_seq is not None and not replica.wait_until(request.min_seq, timeout_s=wait_s):
             message = f"write {request.min_seq} is not searchable yet: the index is at {replica.applied_seq}"
             raise NotYetSearchable(message)
-        query = self._embed_query(request.query)
-        live = self._live_hits(replica, query, request)
-        hits = [SearchHit(memory=m, score=score, rank=n) for n, (m, score) in enumerate(live, start=1)]
+        query = replica.query(request.query, self._vector(request))
+        hits = self._hits(replica, query, request)
         if request.expand:
-            hits += self._neighbours(replica, query, hits, limit=request.expand)
+            hits += self._neighbours(replica, query, hits, request)
         self._remember_recalls(hits)
         return self._with_context(hits, n=request.context) if request.context else hits
 
@@ -120,88 +123,107 @@ class Searcher:
                 if hit.memory.last_access_at is None or hit.memory.last_access_at < lately
             )
 
+    def _vector(self, request: SearchRequest) -> Vector:
+        """Return the query's embedding; what goes by words alone needs none."""
+        if request.mode is SearchMode.WORDS:
+            return np.zeros(0, dtype=np.float32)
+        return self._embed_query(request.query)
+
     def _neighbours(
-        self,
-        replica: IndexReplica,
-        query: Vector,
-        hits: Sequence[SearchHit],
-        *,
-        limit: int,
+        self, replica: IndexReplica, query: Query, hits: Sequence[SearchHit], request: SearchRequest
     ) -> list[SearchHit]:
-        found = neighbours(self._associations, [hit.memory.id for hit in hits], limit=limit)
-        near = replica.scores(query, ids=[relation.memory_id for relation in found])
-        live = {m.id: (m, score) for m, score in self._scored(replica, query, near)}
+        found = neighbours(self._associations, [hit.memory.id for hit in hits], limit=request.expand)
+        scored = replica.scored(
+            query,
+            namespace=request.namespace,
+            ids=[relation.memory_id for relation in found],
+            mode=request.mode,
+        )
+        live = {hit.memory.id: hit for hit in self._live(replica, query, scored, request)}
         there = [relation for relation in found if relation.memory_id in live]
         return [
-            SearchHit(memory=live[r.memory_id][0], score=live[r.memory_id][1], rank=rank, relation=r)
-            for rank, r in enumerate(there, start=len(hits) + 1)
+            replace(live[relation.memory_id], rank=rank, relation=relation)
+            for rank, relation in enumerate(there, start=len(hits) + 1)
         ]
 
-    def _live_hits(
-        self, replica: IndexReplica, query: Vector, request: SearchRequest
-    ) -> list[tuple[Memory, float]]:
-        """Return the best live memories with exact scores, by score, then id.
+    def _hits(self, replica: IndexReplica, query: Query, request: SearchRequest) -> list[SearchHit]:
+        """Return the best live memories, by score, then id.
 
-        The index may not know scores exactly: it is asked for more candidates, and for yet more while one
+        The index may not know cosines exactly: it is asked for more candidates, and for yet more while one
         that it did not give could still belong among the best, within reason.
         """
-        k = request.limit + (
-            _SPARE if replica.is_exact else min(max(_SPARE, request.limit // 2), _MOST_SPARE)
-        )
+        slack = replica.slack
+        scope = Scope(namespace=request.namespace, memory_types=request.memory_types)
+        conditions = chosen(request.namespace, request.memory_types)
+        k = request.limit + (min(max(_SPARE, request.limit // 2), _MOST_SPARE) if slack else _SPARE)
         while True:
-            found = replica.search(
-                query,
-                namespace=request.namespace,
-                memory_types=request.memory_types,
-                k=k,
-                min_score=request.min_score,
-            )
-            scored = self._scored(
-                replica, query, found, namespace=request.namespace, memory_types=request.memory_types
-            )
-            hits = [hit for hit in scored if hit[1] >= request.min_score][: request.limit]
-            if len(found.hits) < k:
-                return hits
-            settled = len(hits) == request.limit and hits[-1][1] >= found.hits[-1][1] + found.slack
+            scored = replica.search(query, scope, mode=request.mode, k=k)
+            live = self._live(replica, query, scored, request, *conditions)
+            hits = [hit for hit in live if hit.score >= request.min_score][: request.limit]
+            if len(scored.ids) < k or scored.scores[-1] + slack < request.min_score:
+                break
+            settled = len(hits) == request.limit and hits[-1].score >= scored.scores[-1] + slack
             if settled or (len(hits) == request.limit and k >= _LOOKED_THROUGH):
-                return hits
+                break
             k *= 4
+        return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
-    def _scored(
+    def _live(
         self,
         replica: IndexReplica,
-        query: Vector,
-        found: Nearest,
-        *,
-        namespace: str | None = None,
-        memory_types: Sequence[MemoryType] | None = None,
-    ) -> list[tuple[Memory, float]]:
-        """Return those found that are live, with exact scores: by score, then id."""
-        scores = dict(found.hits)
-        if not found.slack:
-            rows = self._store.live(list(scores), namespace=namespace, memory_types=memory_types)
-            return [(rows[i], score) for i, score in found.hits if i in rows]
-        live = self._store.candidates(list(scores), namespace=namespace, memory_types=memory_types)
-        exact = _exact_scores(query, live, scores, model_fingerprint=replica.model_fingerprint)
-        return sorted(((live[i].memory, exact[i]) for i in live), key=lambda hit: (-hit[1], hit[0].id))
+        query: Query,
+        scored: Scored,
+        request: SearchRequest,
+        *conditions: ColumnElement[bool],
+    ) -> list[SearchHit]:
+        """Return those that are live and meet the conditions, with exact cosines: by score, then id."""
+        mode, ids = request.mode, [MemoryId(i) for i in scored.ids.tolist()]
+        if mode is SearchMode.WORDS or not replica.slack:
+            rows = self._store.live(ids, *conditions)
+        else:
+            live = self._store.candidates(ids, *conditions)
+            rows = {i: candidate.memory for i, candidate in live.items()}
+            scored = _with_exact_cosines(query, live, scored, mode, replica.model_fingerprint)
+        weights = TERMS[mode]
+        return [
+            SearchHit(
+                memory=rows[MemoryId(i)],
+                score=score,
+                rank=0,
+                terms={
+                    name: ScoreTerm(value, weight)
+                    for (name, weight), value in zip(weights.items(), terms, strict=True)
+                }
+                if request.explain
+                else {},
+            )
+            for i, terms, score in zip(
+                scored.ids.tolist(), scored.terms.tolist(), scored.scores.tolist(), strict=True
+            )
+            if MemoryId(i) in rows
+        ]
 
 
-def _exact_scores(
-    query: Vector,
+def _with_exact_cosines(
+    query: Query,
     live: Mapping[MemoryId, Candidate],
-    scores: Mapping[MemoryId, float],
-    *,
+    scored: Scored,
+    mode: SearchMode,
     model_fingerprint: str,
-) -> dict[MemoryId, float]:
-    """Return the cosine of the query and each live candidate, from its row: that of its nearest window.
+) -> Scored:
+    """Return the same with the cosine of the query and each live memory from its row: of its nearest window.
 
-    Where that is another model's by now, or damaged, the index's own score stands.
+    Where that is another model's by now, or damaged, the index's own stands.
     """
     ours = [i for i, candidate in live.items() if candidate.model_fingerprint == model_fingerprint]
-    is_good, vectors, counts = usable_vectors([live[i].embedding for i in ours], dim=len(query))
+    is_good, vectors, counts = usable_vectors([live[i].embedding for i in ours], dim=len(query.vector))
     # Not by a matrix product: there, equal embeddings may differ in the last digit.
-    cosines = np.clip((vectors * query).sum(axis=1), -1, 1)
+    cosines = np.clip((vectors * query.vector).sum(axis=1), -1, 1)
     if len(vectors) > len(counts):
         cosines = np.maximum.reduceat(cosines, np.cumsum(counts) - counts)
     good = [i for i, is_one in zip(ours, is_good.tolist(), strict=True) if is_one]
-    return {i: scores[i] for i in live} | dict(zip(good, cosines.tolist(), strict=True))
+    exact = dict(zip(good, cosines.tolist(), strict=True))
+    terms = scored.terms.copy()
+    own = [exact.get(MemoryId(i), known) for i, known in zip(scored.ids.tolist(), terms[:, 0], strict=True)]
+    terms[:, 0] = own if mode is SearchMode.VECTOR else np.maximum(own, 0)
+    return weighted(mode, scored.ids, terms)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memory.engine_choice import EngineName, Precision, problem_of_engine, problem_of_precision
 from memory.errors import SettingsError
+from memory.languages import DEFAULT_LANGUAGE, LANGUAGES
 from memory.validation import MAX_CONTENT_BYTES
 
 DB_SCHEMES = ("postgresql+psycopg", "postgresql", "sqlite")
@@ -85,6 +86,12 @@ class Settings(BaseSettings):
         default=None,
         alias="EMBEDDING_CACHE",
         description="Directory of models prepared for OpenVINO. Absent: `models` under `MEMORY_HOME`.",
+    )
+    language: str = Field(
+        default=DEFAULT_LANGUAGE,
+        alias="MEMORY_LANGUAGE",
+        description="Of what is remembered, where it is in Latin script: how its words are reduced to stems. "
+        "Another one makes the index anew at the next start. `none`: words stay as they are.",
     )
     durability: Literal["redis", "fsync", "db"] = Field(
         default="redis",
@@ -283,6 +290,14 @@ class Settings(BaseSettings):
             message = "a model's name or directory"
             raise ValueError(message)
         return value
+
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, value: str) -> str:
+        if value.lower() not in LANGUAGES:
+            message = "one of " + ", ".join(LANGUAGES)
+            raise ValueError(message)
+        return value.lower()
 
     @field_validator("embedding_engine")
     @classmethod

@@ -3,7 +3,7 @@
 index/
 ├── owner.lock              held by the one process that may change the index
 ├── CURRENT                 the name of the newest complete snapshot
-├── snapshots/NAME/         vectors.faiss  catalogue.npz  windows.faiss  windows.npz  manifest.json
+├── snapshots/NAME/         vectors.faiss  catalogue.npz  windows.faiss  windows.npz  words.npz  manifest.json
 └── quarantine/NAME/        what was refused, kept for a look until something is erased
 """
 
@@ -24,6 +24,7 @@ from memory.catalogue import Catalogue
 from memory.errors import IndexRefused, SnapshotFailed
 from memory.failpoints import reach
 from memory.faiss_index import FAISSIndex
+from memory.languages import DEFAULT_LANGUAGE
 from memory.models import Identity, Seq
 from memory.snapshot_manifest import (
     FORMAT,
@@ -35,6 +36,7 @@ from memory.snapshot_manifest import (
     sha256_of,
 )
 from memory.window_index import WindowIndex, read_owners
+from memory.word_index import WordIndex, read_held_ids
 
 if TYPE_CHECKING:
     from memory.catalogue import Ids
@@ -43,7 +45,8 @@ _VECTORS = "vectors.faiss"
 _CATALOGUE = "catalogue.npz"
 _WINDOWS = "windows.faiss"
 _WINDOW_OWNERS = "windows.npz"
-_FILES = (_VECTORS, _CATALOGUE, _WINDOWS, _WINDOW_OWNERS)
+_WORDS = "words.npz"
+_FILES = (_VECTORS, _CATALOGUE, _WINDOWS, _WINDOW_OWNERS, _WORDS)
 _NAME = re.compile(r"\d{20}-[0-9a-f]{12}")
 
 
@@ -54,6 +57,7 @@ class Snapshot:
     index: FAISSIndex  # the first window of each memory, which is mostly all of it
     windows: WindowIndex  # the others
     catalogue: Catalogue
+    words: WordIndex
     applied_seq: Seq
 
     @property
@@ -114,6 +118,7 @@ class SnapshotFolder:
         snapshot.index.save(unfinished / _VECTORS)
         groups = snapshot.catalogue.save(unfinished / _CATALOGUE)
         snapshot.windows.save(unfinished / _WINDOWS, unfinished / _WINDOW_OWNERS)
+        snapshot.words.save(unfinished / _WORDS)
         manifest = {
             "format": FORMAT,
             "applied_seq": snapshot.applied_seq,
@@ -121,6 +126,7 @@ class SnapshotFolder:
             "n_vectors": len(snapshot.index),
             "n_further": len(snapshot.windows),
             "identity": asdict(identity),
+            "language": snapshot.words.language,
             "groups": groups,
             "sha256": {file: sha256_of(unfinished / file) for file in _FILES},
         }
@@ -128,10 +134,13 @@ class SnapshotFolder:
         _write_durably(unfinished / MANIFEST, sealed(manifest))
         _fsync(unfinished / _CATALOGUE)
         _fsync(unfinished / _WINDOW_OWNERS)
+        _fsync(unfinished / _WORDS)
         _fsync(unfinished)
         reach("snapshot.flushed")
 
-    def load(self, identity: Identity, *, use_gpu: bool = False) -> tuple[str, Snapshot]:
+    def load(
+        self, identity: Identity, *, use_gpu: bool = False, language: str = DEFAULT_LANGUAGE
+    ) -> tuple[str, Snapshot]:
         """Return the current snapshot's name and content, on a GPU if asked for.
 
         Raises:
@@ -145,6 +154,9 @@ class SnapshotFolder:
         folder = self._snapshots / name
         manifest = read_manifest(folder)
         check_identity(manifest, identity, folder)
+        if manifest["language"] != language:
+            message = f"{name}: its words are of language {manifest['language']!r}, this is {language!r}"
+            raise IndexRefused(message)
         check_files(manifest, folder)
         index = FAISSIndex.load(folder / _VECTORS, use_gpu=use_gpu)
         catalogue = Catalogue.load(folder / _CATALOGUE, manifest["groups"])
@@ -158,8 +170,16 @@ class SnapshotFolder:
         if len(windows) != manifest["n_further"]:
             message = f"{name}: holds {len(windows)} further windows, expected {manifest['n_further']}"
             raise IndexRefused(message)
+        words = WordIndex.load(folder / _WORDS, language=language)
+        if not np.array_equal(words.ids(), index.ids()):
+            message = f"{name}: holds {len(index)} vectors, and the words of {len(words)} memories"
+            raise IndexRefused(message)
         return name, Snapshot(
-            index=index, windows=windows, catalogue=catalogue, applied_seq=Seq(manifest["applied_seq"])
+            index=index,
+            windows=windows,
+            catalogue=catalogue,
+            words=words,
+            applied_seq=Seq(manifest["applied_seq"]),
         )
 
     def last_event(self, name: str) -> str | None:
@@ -264,7 +284,8 @@ def seq_of(name: str) -> Seq:
 def _ids_in(folder: Path) -> Ids | None:
     try:
         ids = Catalogue.load(folder / _CATALOGUE, read_manifest(folder)["groups"]).ids()
-        return np.union1d(ids, read_owners(folder / _WINDOW_OWNERS)[1])
+        in_windows = read_owners(folder / _WINDOW_OWNERS)[1]
+        return np.union1d(np.union1d(ids, in_windows), read_held_ids(folder / _WORDS))
     except IndexRefused:
         return None
 

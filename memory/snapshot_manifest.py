@@ -13,7 +13,7 @@ from memory.errors import IndexRefused
 if TYPE_CHECKING:
     from memory.models import Identity
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 
 

@@ -94,6 +94,13 @@ def check_whole(field: str, value: object, *, low: int, high: int) -> int:
     raise InvalidMemory(field=field, value=value, allowed=f"a whole number in {low}..{high}")
 
 
+def check_flag(field: str, value: object) -> bool:
+    """Return a bool; nothing else counts as one."""
+    if not isinstance(value, bool):
+        raise InvalidMemory(field=field, value=value, allowed="true or false")
+    return value
+
+
 def check_limit(value: object) -> int:
     """Return how many answers are asked for, 1..1000."""
     return check_whole("limit", value, low=1, high=MAX_LIMIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from memory.faiss_index import EXACT_UP_TO
 from memory.index_sync import IndexSync
 from memory.ingestion import Ingestion
 from memory.messages import RawMemory, raw_memory
-from memory.models import SearchRequest
+from memory.models import SearchMode
+from memory.postings import Text
 from memory.search import Searcher
+from memory.search_request import SearchRequest
 from memory.snapshot import SnapshotFolder
 from memory.store.associations import Associations
 from memory.store.event_log import EventLog
@@ -64,13 +67,27 @@ def searcher(sync: IndexSync, database: Database) -> Searcher:
     )
 
 
+def text_of(memory_id: int, *, namespace: str = "default", content: str = "a memory") -> Text:
+    """What the index needs of a memory's words."""
+    return Text(
+        memory_id=memory_id,
+        namespace=namespace,
+        content=content,
+        author=None,
+        source="user",
+        position=None,
+        created_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+
+
 def request(query: str, **fields: Any) -> SearchRequest:
-    """A search request with the usual defaults."""
+    """A search request with the usual defaults, by vectors alone: their scores are known."""
     given: dict[str, Any] = {
         "namespace": "default",
         "memory_types": None,
         "limit": 5,
         "min_score": -1.0,
         "min_seq": None,
+        "mode": SearchMode.VECTOR,
     }
     return SearchRequest(query=query, **{**given, **fields})

@@ -10,6 +10,7 @@ from api_stub.commands import db, demo, dlq, maintain, memories, reembed, up
 from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
 from api_stub.commands.output import Exit, err
+from api_stub.commands.search import search
 from memory.errors import (
     ChildNeverReady,
     CleanupBraked,
@@ -33,7 +34,7 @@ app = typer.Typer(
 app.command()(up.up)
 app.command()(memories.add)
 app.command()(ingest)
-app.command()(memories.search)
+app.command()(search)
 app.command()(memories.get)
 app.command()(memories.context)
 app.command()(memories.update)

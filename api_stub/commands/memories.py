@@ -1,4 +1,4 @@
-"""`memory add | search | get | update | delete`: single memories."""
+"""`memory add | get | update | delete`: single memories."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from api_stub.client import MemoryClient
-from api_stub.commands.output import Exit, JsonOption, NamespaceOption, out, print_json
+from api_stub.commands.output import Exit, JsonOption, NamespaceOption, out, plain, print_json
 from memory.errors import InvalidMemory
 from memory.messages import DEFAULT_NAMESPACE, decode_object
 from memory.models import Memory, MemoryState, MemoryType, Outcome
@@ -56,52 +56,6 @@ def add(
     _exit_as(outcome, wait_s=wait_s)
 
 
-def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    memory_type: Annotated[
-        list[str] | None, typer.Option("--type", "-t", help="Only this type; repeatable.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="At most so many, 1..1000.")] = 5,
-    min_score: Annotated[float, typer.Option(help="None below it; cosine, -1..1.")] = -1.0,
-    min_seq: Annotated[int | None, typer.Option(help="The write that must be seen.")] = None,
-    context: Annotated[
-        int, typer.Option("--context", "-C", help="Show so many messages before and after each, 0..10.")
-    ] = 0,
-    namespace: NamespaceOption = DEFAULT_NAMESPACE,
-    json: JsonOption = False,
-) -> None:
-    """Search by meaning, best first.
-
-    Example: memory search "what can she not eat?" --type semantic --limit 3
-    """
-    with MemoryClient.from_env() as client:
-        hits = client.search(
-            query,
-            namespace=namespace,
-            memory_types=memory_type or None,
-            limit=limit,
-            min_score=min_score,
-            min_seq=min_seq,
-            context=context,
-        )
-    if json:
-        print_json({"query": query, "results": [hit.as_json() for hit in hits]})
-        return
-    if not hits:
-        out.print(f"nothing found in namespace {namespace}", markup=False)
-        return
-    table = Table(
-        "score", "id", "type", "when", "memory", box=None, header_style="bold", padding=(0, 2, 0, 0)
-    )
-    for hit in hits:
-        for memory in (*hit.before, hit.memory, *hit.after):
-            score = f"{hit.score:.3f}" if memory is hit.memory else ""
-            when = f"{memory.created_at:%Y-%m-%d %H:%M}"
-            table.add_row(score, str(memory.id), memory.memory_type, when, _plain(memory.content))
-        table.add_section()
-    out.print(table)
-
-
 def get(
     identifier: Identifier,
     by_uid: UidFlag = False,
@@ -143,7 +97,7 @@ def context(
     for memory in found:
         who = memory.metadata.get("author") or memory.metadata.get("role") or ""
         mark, when = "→" if memory.id == middle.id else "", f"{memory.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(mark, str(memory.id), when, _plain(str(who)), _plain(memory.content))
+        table.add_row(mark, str(memory.id), when, plain(str(who)), plain(memory.content))
     out.print(table)
 
 
@@ -242,10 +196,3 @@ def _exit_as(outcome: Outcome, *, wait_s: float) -> None:
         raise typer.Exit(Exit.PARTLY)
     if not outcome.settled and wait_s > 0:
         raise typer.Exit(Exit.NOT_YET)
-
-
-def _plain(content: str) -> str:
-    """Show a memory on one line, without characters that would change the terminal."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in content).split())
-    shown = line if len(line) <= 300 else f"{line[:299]}…"
-    return shown.replace("[", r"\[")

@@ -33,3 +33,10 @@ def print_json(data: Any) -> None:
     """Print one line of JSON."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def plain(content: str) -> str:
+    """Return a memory on one line for a table, without characters that would change the terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in content).split())
+    shown = line if len(line) <= 300 else f"{line[:299]}…"
+    return shown.replace("[", r"\[")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, 
 from memory.database import Database, database_now
 from memory.errors import NotFound
 from memory.failpoints import reach
-from memory.models import Memory, MemoryId, MemoryType, Seq
+from memory.models import Memory, MemoryId, Seq
 from memory.schema import associations, index_events, index_state, memories, next_embeddings
 from memory.store.candidates import Candidate, read_candidates
 from memory.store.conversations import Context, read_contexts
@@ -176,28 +176,16 @@ class MemoryStore:
         with self._database.read() as connection:
             return {(row.namespace, row.uid): memory_of(row) for row in connection.execute(statement)}
 
-    def live(
-        self,
-        ids: Sequence[MemoryId],
-        *,
-        namespace: str | None = None,
-        memory_types: Sequence[MemoryType] | None = None,
-    ) -> dict[MemoryId, Memory]:
-        """Return those of `ids` that are live, in this namespace and of these types where given."""
-        conditions = [one_of(memories.c.id, ids), INDEXED, *_chosen(namespace, memory_types)]
-        statement = select(*MEMORY_COLUMNS).where(*conditions)
+    def live(self, ids: Sequence[MemoryId], *conditions: ColumnElement[bool]) -> dict[MemoryId, Memory]:
+        """Return those of `ids` that are live, embedded, and meet the conditions."""
+        statement = select(*MEMORY_COLUMNS).where(one_of(memories.c.id, ids), INDEXED, *conditions)
         with self._database.read() as connection:
             return {MemoryId(row.id): memory_of(row) for row in connection.execute(statement)}
 
     def candidates(
-        self,
-        ids: Sequence[MemoryId],
-        *,
-        namespace: str | None = None,
-        memory_types: Sequence[MemoryType] | None = None,
+        self, ids: Sequence[MemoryId], *conditions: ColumnElement[bool]
     ) -> dict[MemoryId, Candidate]:
         """Return the same as `live`, each with its embedding."""
-        conditions = _chosen(namespace, memory_types)
         with self._database.read() as connection:
             return read_candidates(connection, ids, *conditions)
 
@@ -246,7 +234,7 @@ class MemoryStore:
                 return None
             if is_reworded:
                 connection.execute(delete(next_embeddings).where(next_embeddings.c.memory_id == old.id))
-            if not is_reworded and new.memory_type is old.memory_type:
+            if not is_reworded and _filed_under(new) == _filed_under(old):
                 return memory_of(row), read_head(connection)
             fingerprint = embedding.model_fingerprint if embedding else None
             seq = append_events(connection, [old.id], op="+", model_fingerprint=fingerprint)
@@ -336,15 +324,10 @@ class MemoryStore:
         return memory_of(row)
 
 
-def _chosen(namespace: str | None, memory_types: Sequence[MemoryType] | None) -> list[ColumnElement[bool]]:
-    conditions = []
-    if namespace is not None:
-        # As an expression: without statistics of a new table Postgres takes the column for the best way to a
-        # few ids, and reads all of a namespace.
-        conditions.append(memories.c.namespace.concat("") == namespace)
-    if memory_types is not None:
-        conditions.append(memories.c.type.in_([t.value for t in memory_types]))
-    return conditions
+def _filed_under(memory: Memory | RawMemory) -> tuple[str, ...]:
+    """Return what the index has of a memory beside its content."""
+    told = (repr(memory.metadata.get(name)) for name in ("author", "position"))  # True is no position, 1 is
+    return memory.memory_type, memory.source, *told
 
 
 def bury(connection: Connection, ids: Sequence[MemoryId]) -> list[MemoryId]:

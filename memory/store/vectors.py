@@ -10,23 +10,43 @@ from psycopg.pq import Format
 from sqlalchemy import and_, event, func, select
 
 from memory.models import MemoryId
+from memory.postings import Text
 from memory.schema import index_clock, memories, next_embeddings
 from memory.store.rows import INDEXED, chunks, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     import numpy.typing as npt
     from sqlalchemy import Connection
 
 
-class VectorRow(NamedTuple):
+class IndexRow(NamedTuple):
     """What the index needs of one live memory. As a tuple, since a rebuild reads a million of them."""
 
     memory_id: MemoryId
     namespace: str
     memory_type: str
     embedding: bytes  # float32 little-endian
+    content: str
+    author: object  # of its metadata; only text counts
+    source: str
+    position: int | None
+    created_at: datetime
+
+    @property
+    def text(self) -> Text:
+        """What its words are found by."""
+        return Text(
+            memory_id=self.memory_id,
+            namespace=self.namespace,
+            content=self.content,
+            author=self.author if isinstance(self.author, str) else None,
+            source=self.source,
+            position=self.position,
+            created_at=self.created_at,
+        )
 
 
 _SPARSE = 10  # of so many ids, one is a live memory's
@@ -44,19 +64,24 @@ _VECTORS = (
         memories.c.namespace,
         memories.c.type,
         func.coalesce(next_embeddings.c.embedding, memories.c.embedding).label("embedding"),
+        memories.c.content,
+        memories.c.metadata["author"].label("author"),
+        memories.c.source,
+        memories.c.position,
+        memories.c.created_at,
     )
     .outerjoin_from(memories, next_embeddings, SERVING_BESIDE)
     .where(INDEXED)
 )
 
 
-def read_vectors(connection: Connection, ids: Sequence[MemoryId]) -> list[VectorRow]:
+def read_vectors(connection: Connection, ids: Sequence[MemoryId]) -> list[IndexRow]:
     """Return what the index needs of those of `ids` that are live and embedded."""
     with _in_binary(connection):
-        return list(map(VectorRow._make, connection.execute(_VECTORS.where(one_of(memories.c.id, ids)))))
+        return list(map(IndexRow._make, connection.execute(_VECTORS.where(one_of(memories.c.id, ids)))))
 
 
-def iterate_vectors(connection: Connection, *, page: int = 4000) -> Iterator[list[VectorRow]]:
+def iterate_vectors(connection: Connection, *, page: int = 4000) -> Iterator[list[IndexRow]]:
     """Yield every indexed memory in pages by ascending id, as this transaction sees them.
 
     The longest memories that are accepted by default have 70 KB of vectors each.
@@ -66,13 +91,13 @@ def iterate_vectors(connection: Connection, *, page: int = 4000) -> Iterator[lis
         # Between two ends: with a limit, the other table would be read from its beginning for each page.
         statement = _VECTORS.where(memories.c.id > after, memories.c.id <= last).order_by(memories.c.id)
         with _in_binary(connection):
-            rows = list(map(VectorRow._make, connection.execute(statement)))
+            rows = list(map(IndexRow._make, connection.execute(statement)))
         if rows:
             yield rows
         after = last
 
 
-def sample_vectors(connection: Connection, *, n: int, rng: np.random.Generator) -> Iterator[list[VectorRow]]:
+def sample_vectors(connection: Connection, *, n: int, rng: np.random.Generator) -> Iterator[list[IndexRow]]:
     """Yield what the index needs of about `n` memories at random, of all where there are no more.
 
     Ids are guessed, most of which are there as a rule; where few are, all are read first.

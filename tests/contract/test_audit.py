@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,17 +20,19 @@ from memory.database import Database, database_now
 from memory.index_sync import IndexSync
 from memory.ingestion import Ingestion
 from memory.models import Memory, MemoryId
+from memory.postings import Text
 from memory.repair import Repair, Repairer
 from memory.schema import associations, index_clock, index_events, memories, next_embeddings
 from memory.settings import read_settings
 from memory.snapshot import SnapshotFolder
 from memory.store.auditing import Auditing
 from memory.store.memories import MemoryStore
+from memory.store.vectors import read_vectors
 from memory.stream import IngestStream
 from memory.stream_watch import StreamWatch
 from tests.fakes import WordEmbedder
 from tests.invariants import assert_events_contiguous, assert_index_equals_database
-from tests.making import caught_up, open_index, raw, request, searcher, store_all
+from tests.making import caught_up, open_index, raw, request, searcher, store_all, text_of
 
 N = 40
 DIM = WordEmbedder.embedding_dim
@@ -145,6 +147,29 @@ def _put_back_the_clock(world: World) -> None:
         connection.execute(update(index_clock).values(head=index_clock.c.head - 1))
 
 
+def _lose_words(world: World) -> None:
+    _reword(world, removed=[world.ids[3]])
+
+
+def _invent_words(world: World) -> None:
+    _reword(world, texts=[text_of(10_000)])
+
+
+def _change_words(world: World) -> None:
+    _reword(world, texts=[text_of(world.ids[3], content="another content")])
+
+
+def _change_an_author(world: World) -> None:
+    with world.database.read() as connection:
+        (row,) = read_vectors(connection, [MemoryId(world.ids[3])])
+    _reword(world, texts=[row.text._replace(author="Mallory")])
+
+
+def _reword(world: World, *, removed: Sequence[int] = (), texts: Sequence[Text] = ()) -> None:
+    words = world.sync.replica.content.words
+    words.take(words.change(removed=removed, texts=texts))
+
+
 def _give_a_tombstone_words(world: World) -> None:
     world.change(world.dead, content="what was to be forgotten")
 
@@ -167,6 +192,10 @@ DAMAGE: list[tuple[Callable[[World], None], Kind]] = [
     (_lose_a_line_of_the_catalogue, Kind.CATALOGUE_DIFFERENT),
     (_misplace_a_line_of_the_catalogue, Kind.CATALOGUE_DIFFERENT),
     (_change_a_vector_in_the_index, Kind.VECTOR_DIFFERENT),
+    (_lose_words, Kind.WORDS_DIFFERENT),
+    (_invent_words, Kind.WORDS_DIFFERENT),
+    (_change_words, Kind.WORDS_DIFFERENT),
+    (_change_an_author, Kind.WORDS_DIFFERENT),
     (_tear_a_stored_vector, Kind.VECTOR_DAMAGED),
     (_zero_a_stored_vector, Kind.VECTOR_DAMAGED),
     (_store_a_vector_of_another_model, Kind.VECTOR_DAMAGED),

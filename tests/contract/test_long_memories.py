@@ -162,11 +162,12 @@ def test_the_library_reads_long_memories_whole_and_again_when_they_change(
         memory = manager.add_memory(LONG, "task")
         manager.add_memory("coffee", "task")
         assert [
-            r["score"] for r in manager.search_memories("the quiet harbour at", limit=1)
+            r["score"] for r in manager.search_memories("the quiet harbour at", limit=1, mode="vector")
         ] == pytest.approx([1])
         manager.update_memory(memory.id, "tea with milk")
         assert [
-            r["memory"].content for r in manager.search_memories("the quiet harbour at", min_score=0.6)
+            r["memory"].content
+            for r in manager.search_memories("the quiet harbour at", min_score=0.6, mode="vector")
         ] == []
         manager.update_memory(memory.id, f"tea {LONG}")
         assert manager.search_memories("the quiet harbour at", limit=1)[0]["memory"].id == memory.id
@@ -185,5 +186,7 @@ def test_a_model_that_knows_no_windows_is_used_as_it_is(database_url: str, home:
 
     with MemoryManager(database_url, Wrapped(), home / "index") as manager:
         manager.add_memory(LONG, "task")
-        assert manager.search_memories("tea with milk please", limit=1)[0]["score"] == pytest.approx(1)
-        assert manager.search_memories("the quiet harbour at", limit=1)[0]["score"] < 0.9
+        assert manager.search_memories("tea with milk please", limit=1, mode="vector")[0][
+            "score"
+        ] == pytest.approx(1)
+        assert manager.search_memories("the quiet harbour at", limit=1, mode="vector")[0]["score"] < 0.9

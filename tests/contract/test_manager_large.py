@@ -52,10 +52,10 @@ def test_a_search_filtered_to_a_thousandth_returns_what_exact_search_over_those_
         query = f"question {i}"
         scores = vectors @ NoiseEmbedder().encode([query])[0]
         best = [f"note {rare[j]}" for j in np.argsort(-scores)]
-        found = manager.search_memories(query, "preference", limit=len(rare) + 5)
+        found = manager.search_memories(query, "preference", limit=len(rare) + 5, mode="vector")
         assert [r["memory"].content for r in found] == best
         assert [r["score"] for r in found] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
-        in_namespace = manager.search_memories(query, limit=10, namespace="rare")
+        in_namespace = manager.search_memories(query, limit=10, namespace="rare", mode="vector")
         assert [r["memory"].content for r in in_namespace] == [f"elsewhere {b}" for b in _best(query)]
     assert manager.verify().equal
 

@@ -184,9 +184,9 @@ def test_update_memory_embeds_a_new_content_again_under_the_same_id(
         memory.created_at,
     )
     assert manager.get_memory(memory.id) == changed
-    [hit] = manager.search_memories("green whales", min_score=0.99)
+    [hit] = manager.search_memories("green whales", min_score=0.99, mode="vector")
     assert hit["memory"] == changed
-    assert manager.search_memories("purple elephants", min_score=0.9) == []
+    assert manager.search_memories("purple elephants", min_score=0.9, mode="vector") == []
     assert manager.verify().equal
     before = embedder.n_texts
     manager.update_memory(memory.id, source="you")

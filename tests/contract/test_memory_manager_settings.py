@@ -94,7 +94,9 @@ def test_an_older_database_is_upgraded_with_what_it_holds(new_url: str, home: Pa
         )
     database.close()
     with MemoryManager(new_url, WordEmbedder(), folder / "index") as manager:
-        [result] = manager.search_memories("an old letter", [MemoryType.EPISODIC], min_score=0.99)
+        [result] = manager.search_memories(
+            "an old letter", [MemoryType.EPISODIC], min_score=0.99, mode="vector"
+        )
         assert result["memory"].uid == "u"
 
 

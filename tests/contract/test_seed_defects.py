@@ -114,8 +114,10 @@ def test_defect_02_a_restart_adds_nothing_to_the_index(database_url: str, home: 
 def test_defect_03_an_update_is_found_by_its_new_words_only(manager: MemoryManager) -> None:
     memory = manager.add_memory("purple elephants", "task")
     manager.update_memory(memory.id, content="green whales")
-    assert [r["memory"].id for r in manager.search_memories("green whales", min_score=0.99)] == [memory.id]
-    assert manager.search_memories("purple elephants", min_score=0.9) == []
+    assert [
+        r["memory"].id for r in manager.search_memories("green whales", min_score=0.99, mode="vector")
+    ] == [memory.id]
+    assert manager.search_memories("purple elephants", min_score=0.9, mode="vector") == []
     assert manager.verify().n_vectors == 1
 
 
@@ -144,10 +146,12 @@ def test_defect_05_a_commit_that_fails_changes_nothing_in_the_index(
             change()
         comparison = manager.verify()
         assert (comparison.n_vectors, comparison.equal) == (1, True)
-        assert manager.search_memories("bread", min_score=0.9) == []
+        assert manager.search_memories("bread", min_score=0.9, mode="vector") == []
         assert manager.get_memory(kept.id) == kept
     _execute(database, LET_COMMIT)
-    assert [r["memory"] for r in manager.search_memories("a red kite", "task", min_score=0.9)] == [kept]
+    assert [
+        r["memory"] for r in manager.search_memories("a red kite", "task", min_score=0.9, mode="vector")
+    ] == [kept]
     changes[0]()
     assert manager.verify().n_vectors == 2
     assert_events_contiguous(database)
@@ -213,7 +217,9 @@ def test_defect_09_a_text_that_breaks_the_model_leaves_no_row(
         assert manager.verify().equal
     with MemoryManager(database_url, WordEmbedder(), home / "index") as manager:
         again = manager.add_memory("xyzzy", "task", uid="k")
-        assert [r["memory"] for r in manager.search_memories("xyzzy", min_score=0.99)] == [again]
+        assert [r["memory"] for r in manager.search_memories("xyzzy", min_score=0.99, mode="vector")] == [
+            again
+        ]
 
 
 def test_defect_10_an_embedding_is_stored_as_its_bytes(manager: MemoryManager, database: Database) -> None:
@@ -259,7 +265,7 @@ def test_defect_12_another_model_of_the_same_dimension_is_refused(database_url: 
         MemoryManager(database_url, WordEmbedder(), home / "index") as overtaken,
     ):
         assert manager.reembed(Another()) == 1
-        assert manager.search_memories("a red kite", min_score=0.99)
+        assert manager.search_memories("a red kite", min_score=0.99, mode="vector")
         for call in (
             lambda: overtaken.add_memory("bread", "task"),
             lambda: overtaken.search_memories("kite"),
@@ -268,7 +274,7 @@ def test_defect_12_another_model_of_the_same_dimension_is_refused(database_url: 
                 call()
         assert manager.verify().n_memories == 1  # nothing of the old model slipped in
     with MemoryManager(database_url, Another(), home / "index") as manager:
-        assert manager.search_memories("a red kite", min_score=0.99)
+        assert manager.search_memories("a red kite", min_score=0.99, mode="vector")
 
 
 @pytest.fixture(params=["Pacific/Kiritimati", "Etc/GMT+12"], ids=["UTC+14", "UTC-12"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from annotated_types import Ge, Gt, Le
 
 from api_stub.commands.output import Exit
+from memory.languages import LANGUAGES
 from memory.settings import Settings, default_home
 
 README = Path(__file__).parents[2] / "README.md"
@@ -54,6 +55,8 @@ def _allowed(field: object) -> str:
     if isinstance(high, Le):
         start = f"{low.ge:,}" if isinstance(low, Ge) else "> 0" if Gt in bounds else ""
         return f"{start} to {high.le:,}"
+    if field is Settings.model_fields["language"]:
+        return ", ".join(f"`{language}`" for language in LANGUAGES)
     annotation = str(getattr(field, "annotation", ""))
     if "Literal" in annotation:
         return ", ".join(f"`{v}`" for v in re.findall(r"'(\w+)'", annotation))

@@ -72,7 +72,7 @@ def test_a_log_is_imported_found_with_its_dates_and_nothing_is_new_the_second_ti
     oldest = min(file["oldest"] for file in result["files"] if file["oldest"])
     assert oldest == min(memory.created_at for memory in memories).isoformat()
     for memory in memories[:_MOST_SEARCHES]:
-        hits = client.search(memory.content, namespace=memory.namespace, limit=len(memories))
+        hits = client.search(memory.content, namespace=memory.namespace, limit=len(memories), mode="vector")
         [same] = [hit for hit in hits if hit.memory.uid == memory.uid]
         assert same.score > 0.99
         assert asdict(same.memory) | {"last_access_at": None} == asdict(memory.stored_as(same.memory.id))

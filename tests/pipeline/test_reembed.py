@@ -101,7 +101,7 @@ def test_f16_from_a_refused_start_to_a_search_with_the_new_model(
     with MemoryManager(url, str(small_model)) as manager:
         assert manager.verify().equal
         for sentence in SENTENCES:
-            [found] = manager.search_memories(sentence, limit=1)
+            [found] = manager.search_memories(sentence, limit=1, mode="vector")
             assert found["memory"].content == sentence
             assert found["score"] > 0.999
     again = _reembed(home=home, url=url, EMBEDDING_MODEL=str(small_model)).stdout
@@ -123,7 +123,7 @@ def test_int8_takes_over_as_another_model_does_and_gives_way_again(
     with monkeypatch.context() as patch:
         patch.setenv("EMBEDDING_PRECISION", "int8")
         with MemoryManager(url, name) as manager:
-            [found] = manager.search_memories(SENTENCES[1], limit=1)
+            [found] = manager.search_memories(SENTENCES[1], limit=1, mode="vector")
             assert found["memory"].content == SENTENCES[1]
             assert found["score"] > 0.999
     _reembed(home=home, url=url, EMBEDDING_MODEL=name)
@@ -277,7 +277,7 @@ def _ask_until(is_over: Callable[[], object], client: MemoryClient) -> list[str]
 def _answer(client: MemoryClient, sentence: str) -> str:
     """Return RIGHT or the error. Only a query of the index's own model is that near to its own sentence."""
     try:
-        [found] = client.search(sentence, limit=1, timeout_s=20)
+        [found] = client.search(sentence, limit=1, mode="vector", timeout_s=20)
     except (SearchUnavailable, ServerAway) as error:
         return str(error)
     assert found.memory.content == sentence

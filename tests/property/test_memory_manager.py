@@ -276,7 +276,9 @@ class ManagerMachine(RuleBasedStateMachine):
     def search(
         self, query: str, namespace: str, memory_types: list[MemoryType] | None, limit: int, expand: int
     ) -> None:
-        results = self.manager.search_memories(query, memory_types, limit, namespace=namespace, expand=expand)
+        results = self.manager.search_memories(
+            query, memory_types, limit, namespace=namespace, expand=expand, mode="vector"
+        )
         hits = [r for r in results if "expanded_from" not in r]
         scores = {
             i: self._score(query, known.content)
@@ -289,6 +291,9 @@ class ManagerMachine(RuleBasedStateMachine):
         assert len({r["memory"].id for r in results}) == len(results)
         assert [r["rank"] for r in results] == list(range(1, len(results) + 1))
         self._check_neighbours(query, results, hits, expand)
+        hybrid = self.manager.search_memories(query, memory_types, len(scores) or 1, namespace=namespace)
+        assert sorted(r["memory"].id for r in hybrid) == sorted(scores)
+        results += hybrid
         for r in results:
             self.expected.live[r["memory"].id] = replace(self.expected.live[r["memory"].id], old=False)
 

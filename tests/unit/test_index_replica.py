@@ -12,9 +12,12 @@ import pytest
 from memory.catalogue import Catalogue
 from memory.faiss_index import FAISSIndex
 from memory.index_replica import IndexReplica
-from memory.models import MemoryId, MemoryType, Seq
+from memory.models import MemoryId, MemoryType, SearchMode, Seq
+from memory.relevance import Query, Scope
 from memory.snapshot import Snapshot
 from memory.window_index import WindowIndex
+from memory.word_index import WordIndex
+from tests.making import text_of
 from tests.waiting import wait_until
 
 DIM = 8
@@ -26,6 +29,7 @@ def empty(seq: int = 0) -> Snapshot:
         index=FAISSIndex(DIM),
         windows=WindowIndex(FAISSIndex(DIM)),
         catalogue=Catalogue(),
+        words=WordIndex(),
         applied_seq=Seq(seq),
     )
 
@@ -51,6 +55,7 @@ def change(
         added=[] if added is None else [MemoryId(added)],
         groups=[] if added is None else [group],
         vectors=np.empty((0, DIM), dtype=np.float32) if added is None else axis(added),
+        texts=[] if added is None else [text_of(added, namespace=group[0])],
         seq=Seq(seq),
     )
 
@@ -62,16 +67,22 @@ def found(
     types: Sequence[MemoryType] | None = None,
     min_score: float = -1,
 ) -> list[int]:
-    hits = replica.search(EVERYWHERE, namespace=namespace, memory_types=types, k=10, min_score=min_score)
-    return [memory_id for memory_id, _ in hits.hits]
+    hits = replica.search(
+        Query(vector=EVERYWHERE, terms=[]),
+        Scope(namespace=namespace, memory_types=types),
+        mode=SearchMode.VECTOR,
+        k=10,
+    )
+    return hits.ids[hits.scores >= min_score].tolist()
 
 
 def test_a_change_is_searchable_and_moves_the_applied_event() -> None:
     replica = replica_of(empty())
     change(replica, 4, added=1)
     assert replica.applied_seq == 4
-    hits = replica.search(axis(1)[0], namespace="default", memory_types=None, k=5, min_score=0)
-    assert (hits.hits, hits.slack) == ([(1, 1.0)], 0)
+    query = Query(vector=axis(1)[0], terms=[])
+    hits = replica.search(query, Scope(namespace="default"), mode=SearchMode.VECTOR, k=5)
+    assert (hits.ids.tolist(), hits.scores.tolist(), replica.slack) == ([1], [1.0], 0)
 
 
 def test_a_search_stays_in_its_namespace_and_types() -> None:

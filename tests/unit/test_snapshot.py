@@ -21,10 +21,12 @@ from memory.faiss_index import FAISSIndex
 from memory.models import Identity, Seq
 from memory.snapshot import Snapshot, SnapshotFolder, seq_of
 from memory.window_index import Parts, WindowIndex
+from memory.word_index import WordIndex
+from tests.making import text_of
 
 DIM = 8
 IDENTITY = Identity(lineage="history", model_fingerprint="model", dim=DIM)
-FILES = ["vectors.faiss", "catalogue.npz", "windows.faiss", "windows.npz", "manifest.json"]
+FILES = ["vectors.faiss", "catalogue.npz", "windows.faiss", "windows.npz", "words.npz", "manifest.json"]
 EVERYWHERE = np.full(DIM, DIM**-0.5, dtype=np.float32)
 
 
@@ -39,7 +41,19 @@ def snapshot_at(seq: int) -> Snapshot:
     index.add_embeddings(parts.firsts, ids)
     windows.put(ids, groups, parts)
     catalogue.put(ids, groups)
-    return Snapshot(index=index, windows=windows, catalogue=catalogue, applied_seq=Seq(seq))
+    words = WordIndex()
+    texts = [
+        text_of(i, namespace=namespace, content=f"note {i}")
+        for i, (namespace, _) in zip(ids, groups, strict=True)
+    ]
+    words.take(words.change(removed=(), texts=texts))
+    return Snapshot(index=index, windows=windows, catalogue=catalogue, words=words, applied_seq=Seq(seq))
+
+
+def words_of(snapshot: Snapshot, namespace: str) -> list[int]:
+    words = snapshot.words
+    matches = words.matches(words.analyzer.query_terms("note"), namespace=namespace)
+    return sorted(words.ids_of(matches.best(100)).tolist())
 
 
 def told(snapshot: Snapshot) -> dict[str, Any]:
@@ -53,6 +67,7 @@ def told(snapshot: Snapshot) -> dict[str, Any]:
         "nearest": snapshot.windows.search(
             EVERYWHERE, namespace="default", memory_types=None, k=100, min_score=-1
         ),
+        "words": words_of(snapshot, "default"),
         "default": select(namespace="default", memory_types=["task"]).tolist(),
         "named": select(namespace="名前", memory_types=["semantic"]).tolist(),
     }
@@ -172,6 +187,7 @@ def test_a_loaded_index_can_be_changed_and_saved_again(folder: SnapshotFolder) -
     content.index.add_embeddings(new, [2, 21])
     content.catalogue.drop([1])
     content.catalogue.put([2, 21], [("default", "task")] * 2)
+    content.words.take(content.words.change(removed=[1, 99], texts=[text_of(2), text_of(21)]))
     folder.save(replace(content, applied_seq=Seq(23)), IDENTITY)
     assert loaded(folder.directory)["ids"] == list(range(2, 22))
     assert folder.load(IDENTITY)[1].index.vectors([2, 21]).tobytes() == new.tobytes()

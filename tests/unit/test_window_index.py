@@ -15,9 +15,12 @@ from memory.embedding import unit_rows
 from memory.errors import IndexRefused
 from memory.faiss_index import FAISSIndex
 from memory.index_replica import IndexReplica
-from memory.models import MemoryId, MemoryType, Seq
+from memory.models import MemoryId, MemoryType, SearchMode, Seq
+from memory.relevance import Query, Scope
 from memory.snapshot import Snapshot
 from memory.window_index import Parts, WindowIndex
+from memory.word_index import WordIndex
+from tests.making import text_of
 
 DIM = 8
 GROUPS = [("ann", "task"), ("ann", "semantic"), ("ben", "task")]
@@ -34,7 +37,13 @@ def empty_replica(*, sample: Vectors | None = None) -> IndexReplica:
     def index() -> FAISSIndex:
         return FAISSIndex(DIM) if sample is None else FAISSIndex.inverted(sample, n=len(sample))
 
-    content = Snapshot(index=index(), windows=WindowIndex(index()), catalogue=Catalogue(), applied_seq=Seq(0))
+    content = Snapshot(
+        index=index(),
+        windows=WindowIndex(index()),
+        catalogue=Catalogue(),
+        words=WordIndex(),
+        applied_seq=Seq(0),
+    )
     return IndexReplica(content, model_fingerprint="model")
 
 
@@ -79,6 +88,7 @@ def test_searches_find_what_comparing_with_every_window_finds(
             vectors=np.concatenate([np.empty((0, DIM), dtype=np.float32), *vectors]),
             seq=Seq(seq),
             counts=np.array([n for _, n in added], dtype=np.int64),
+            texts=[text_of(i, namespace=GROUPS[i % 3][0]) for i, _ in added],
         )
         for i in gone:
             model.memories.pop(i, None)
@@ -91,12 +101,19 @@ def test_searches_find_what_comparing_with_every_window_finds(
     assert len(content.windows) == sum(len(w) - 1 for w, _ in model.memories.values())
     [query] = some_vectors(1, seed=7)
     for namespace, types in (("ann", None), ("ann", [MemoryType.TASK]), ("ben", None), ("nobody", None)):
-        found = replica.search(query, namespace=namespace, memory_types=types, k=k, min_score=-1)
+        scope = Scope(namespace=namespace, memory_types=types)
+        found = replica.search(Query(vector=query, terms=[]), scope, mode=SearchMode.VECTOR, k=k)
         expected = model.best(query, namespace=namespace, types=types and [t.value for t in types], k=k)
-        assert [score for _, score in found.hits] == pytest.approx(expected, abs=0.05 if many else 1e-5)
-        assert len(dict(found.hits)) == len(found.hits), "each memory comes once"
+        assert found.scores.tolist() == pytest.approx(expected, abs=0.05 if many else 1e-5)
+        assert len(set(found.ids.tolist())) == len(found.ids), "each memory comes once"
     asked = [MemoryId(i) for i in range(13)]
-    told = dict(replica.scores(query, ids=asked).hits)
+    told: dict[int, float] = {}
+    for namespace in ("ann", "ben"):
+        theirs = [i for i in asked if i in model.memories and model.memories[i][1][0] == namespace]
+        scored = replica.scored(
+            Query(vector=query, terms=[]), namespace=namespace, ids=theirs, mode=SearchMode.VECTOR
+        )
+        told |= dict(zip(scored.ids.tolist(), scored.scores.tolist(), strict=True))
     assert told == pytest.approx(
         {i: float((w @ query).max()) for i, (w, _) in model.memories.items()}, abs=0.05 if many else 1e-5
     )

@@ -1,0 +1,103 @@
+"""Where the terms of one query stand, and how well each memory matches them by BM25."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memory.handles import are_in, docs_of, handles_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from memory.postings import Docs, Ids, Segment
+
+    Counts = npt.NDArray[np.uint8]
+    Floats = npt.NDArray[np.float64]
+
+K1 = 1.2
+"""Of BM25: the lower, the sooner more of the same word counts no more."""
+
+B = 0.75
+"""Of BM25: how far a long text is held against it, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordMatches:
+    """The postings of t terms in one namespace.
+
+    BM25 (Robertson, as of Lucene): the sum over the terms of idf · f (k1 + 1) / (f + k1 (1 - b + b l / L)),
+    with f the term's count in the text, l the text's length and L the namespace's mean one in terms, and
+    idf = ln(1 + (N - d + .5) / (d + .5)), where d of the namespace's N memories have the term.
+    """
+
+    segments: Sequence[Segment]
+    postings: Sequence[Sequence[tuple[Docs, Counts]]]
+    """for each term, for each segment"""
+    n_memories: int
+    mean_length: float
+
+    @property
+    def frequencies(self) -> Floats:
+        """float64 (t,): how many memories have each term."""
+        return np.array([sum(len(docs) for docs, _ in found) for found in self.postings], dtype=np.float64)
+
+    @property
+    def idf(self) -> Floats:
+        """float64 (t,)."""
+        there = self.frequencies
+        found: Floats = np.log1p((self.n_memories - there + 0.5) / (there + 0.5))
+        return found
+
+    @property
+    def most(self) -> float:
+        """What no memory's BM25 reaches: that of endless repetition; 0 where the query has no term."""
+        return float(self.idf.sum() * (K1 + 1))
+
+    def counts(self, handles: Ids) -> Floats:
+        """Return float64 (t, len(handles)): how often each term is in each text; 0 for NOWHERE."""
+        found = np.zeros((len(self.postings), len(handles)))
+        for number in range(len(self.segments)):
+            here = np.flatnonzero(are_in(handles, number))
+            docs = docs_of(handles[here])
+            for term, of_segments in enumerate(self.postings):
+                theirs, counts = of_segments[number]
+                if len(theirs) and len(docs):
+                    at = np.minimum(np.searchsorted(theirs, docs), len(theirs) - 1)
+                    found[term, here] = np.where(theirs[at] == docs, counts[at], 0)
+        return found
+
+    def bm25(self, counts: Floats, lengths: Floats, *, n_texts: Floats | float = 1.0) -> Floats:
+        """Return float64 (n,): BM25 of texts with these counts, (t, n), and these lengths, (n,).
+
+        Each may be of several texts taken together: then its length is compared with that of `n_texts`.
+        """
+        held = K1 * (1 - B + B * lengths / (n_texts * max(self.mean_length, 1.0)))
+        # Not by a matrix product: there, equal texts may differ in the last digit.
+        found: Floats = (self.idf[:, None] * (counts * (K1 + 1) / (counts + held))).sum(axis=0)
+        return found
+
+    def best(self, k: int) -> Ids:
+        """Return the handles of the `k` best by BM25 and of those as good as the last; in no order."""
+        found = [self._scores(number) for number in range(len(self.segments))]
+        handles = np.concatenate([np.empty(0, dtype=np.int64), *(handles for handles, _ in found)])
+        scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
+        if len(scores) <= k:
+            return handles
+        best: Ids = handles[scores >= np.partition(scores, -k)[-k]]
+        return best
+
+    def _scores(self, number: int) -> tuple[Ids, Floats]:
+        """Return the handles and the BM25 of all in a segment that have any of the terms."""
+        segment = self.segments[number]
+        scores = np.zeros(len(segment))
+        for idf, of_segments in zip(self.idf.tolist(), self.postings, strict=True):
+            docs, counts = of_segments[number]
+            held = K1 * (1 - B + B * segment.lengths[docs] / max(self.mean_length, 1.0))
+            scores[docs] += idf * (K1 + 1) * counts / (counts + held)
+        found = np.flatnonzero(scores)
+        return handles_of(number, found), scores[found]
