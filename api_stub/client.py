@@ -11,7 +11,7 @@ from memory.broker import Nudger, TaskName, ask, make_celery
 from memory.cleanup import CleanupPolicy, CleanupReport, clean_up
 from memory.database import Database
 from memory.erasure import Erasure, ErasureReceipt
-from memory.errors import NotYetSearchable, SearchUnavailable
+from memory.errors import NoReranker, NotYetSearchable, SearchUnavailable
 from memory.index_traces import IndexTraces
 from memory.logs import log_as_a_library
 from memory.messages import DEFAULT_NAMESPACE, raw_memory, raw_of
@@ -224,6 +224,7 @@ class MemoryClient:
         Raises:
             InvalidMemory: an argument is not allowed; names it.
             NotYetSearchable: the write of `min_seq` was not searchable in time.
+            NoReranker: `rerank` was asked for, and MEMORY_RERANKER names no usable model.
             SearchUnavailable: nobody answered in time.
 
         """
@@ -459,6 +460,8 @@ class MemoryClient:
             )
             if answer["ok"]:
                 return [SearchHit.from_json(hit) for hit in answer["hits"]]
+            if answer["error"] == NoReranker.__name__:
+                raise NoReranker(answer["message"])
             if answer["error"] != NotYetSearchable.__name__:
                 raise SearchUnavailable(answer["message"])
             if time.monotonic() + _LONGEST_WAIT_IN_INDEXER_S > deadline:

@@ -27,6 +27,7 @@ from memory.index_sync import INDEXER, IndexSync
 from memory.logs import configure_logging
 from memory.repair import Repairer
 from memory.replies import Replies
+from memory.reranker import Reranker
 from memory.search import Searcher
 from memory.snapshot import SnapshotFolder
 from memory.store.associations import Associations
@@ -83,6 +84,7 @@ def run_indexer(settings: Settings, *, load: Callable[[Settings], Embedder] = lo
         store=MemoryStore(database),
         associations=Associations(database),
         embed_query=lambda query: model.embed(query, of=sync.identity),
+        reranker=Reranker(settings.reranker, use_gpu=settings.use_gpu),
     )
     audits = _audits(settings, database, sync)
     owner = IndexOwner(

@@ -10,10 +10,11 @@ import structlog
 
 from memory.errors import Recoverable
 from memory.messages import Label, label_of, peek_label
-from memory.search_request import SearchRequest
+from memory.search_request import SearchRequest, search_request
 from memory.store.erasing import Erasing
 from memory.store.memories import MemoryStore
 from memory.stream import LANES
+from memory.validation import MAX_CONTENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -238,13 +239,11 @@ class Erasure:
         )
 
     def _is_found(self, sample: Sample, seq: Seq | None) -> bool:
-        request = SearchRequest(
-            query=sample.content,
-            namespace=sample.namespace,
-            memory_types=None,
-            limit=_HITS,
-            min_score=-1.0,
+        request = search_request(
+            sample.content,
+            max_content_bytes=MAX_CONTENT_BYTES,
             min_seq=seq,
+            options={"namespace": sample.namespace, "limit": _HITS, "distinct": False},
         )
         return any(hit.memory.id == sample.memory_id for hit in self._search(request))
 

@@ -56,6 +56,10 @@ class NotYetSearchable(MemorySystemError):
     """The search asked to see a write that is not searchable yet. Ask again, or wait longer."""
 
 
+class NoReranker(MemorySystemError):
+    """A search asked for reranking, and no usable model is set."""
+
+
 class SearchUnavailable(MemorySystemError):
     """Nobody answered the query in time, or the indexer cannot: it is down, starting, or of another model."""
 

@@ -183,7 +183,7 @@ class ScoreTerm(NamedTuple):
     """A part of a score."""
 
     value: float
-    weight: float  # the score is the sum of value * weight over all terms
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,10 @@ class SearchHit:
     """One answer of a search.
 
     `score` says how relevant it is, higher is more: what it is made of and its range hang on the search's
-    mode, 0..1 unless that is `vector`. `terms` are what it is the sum of. `rank` counts from 1.
+    mode, 0..1 unless that is `vector`. `terms` are what it is the sum of: value times weight of each.
+    `boosts` are what that sum was multiplied by: 1 - weight (1 - value) of each. `rerank_ms` is set where a
+    reranker has set the score instead: how long it took for all it read. `rank` counts from 1, over all
+    pages; `cursor` is where the next page begins, if this is the last hit of its own.
     `relation` is set where the memory came along as a neighbour of a hit, and names that hit.
     `before` and `after` are what was said around it in its conversation, in order, if that was asked for.
     """
@@ -200,6 +203,9 @@ class SearchHit:
     score: float
     rank: int
     terms: Mapping[str, ScoreTerm] = field(default_factory=dict)
+    boosts: Mapping[str, ScoreTerm] = field(default_factory=dict)
+    rerank_ms: float | None = None
+    cursor: str | None = None
     relation: Relation | None = None
     before: tuple[Memory, ...] = ()
     after: tuple[Memory, ...] = ()
@@ -207,8 +213,13 @@ class SearchHit:
     def as_json(self) -> dict[str, Any]:
         """Return the memory's mapping with `score` and `rank` added, and what else there is of a hit."""
         found = {**self.memory.as_json(), "score": self.score, "rank": self.rank}
-        if self.terms:
-            found["terms"] = {name: term._asdict() for name, term in self.terms.items()}
+        for name, terms in (("terms", self.terms), ("boosts", self.boosts)):
+            if terms:
+                found[name] = {each: term._asdict() for each, term in terms.items()}
+        if self.rerank_ms is not None:
+            found["rerank_ms"] = self.rerank_ms
+        if self.cursor:
+            found["cursor"] = self.cursor
         if self.relation:
             found["relation"] = self.relation.as_json()
         for name, some in (("before", self.before), ("after", self.after)):
@@ -225,6 +236,9 @@ class SearchHit:
             score=data["score"],
             rank=data["rank"],
             terms={name: ScoreTerm(**term) for name, term in data.get("terms", {}).items()},
+            boosts={name: ScoreTerm(**term) for name, term in data.get("boosts", {}).items()},
+            rerank_ms=data.get("rerank_ms"),
+            cursor=data.get("cursor"),
             relation=Relation.from_json(relation) if relation else None,
             before=tuple(Memory.from_json(memory) for memory in data.get("before", ())),
             after=tuple(Memory.from_json(memory) for memory in data.get("after", ())),

@@ -14,6 +14,7 @@ from memory.errors import ModelMismatch, ServerAway
 from memory.ingestion import Ingestion
 from memory.local_index import LocalIndex
 from memory.reembedding import reembed, tidy
+from memory.reranker import Reranker
 from memory.revision import Revision
 from memory.search import Searcher
 from memory.store.associations import Associations
@@ -70,6 +71,7 @@ class OneProcess:
     def __init__(self, settings: Settings, *, load_model: Callable[[], Embedder]) -> None:
         self._settings = settings
         self._model_turn = threading.RLock()
+        self._reranker = Reranker(settings.reranker, use_gpu=settings.use_gpu)
         self.database = Database(settings.database_url)
         try:
             self.database.upgrade()
@@ -147,6 +149,7 @@ class OneProcess:
                 store=self.store,
                 associations=self.associations,
                 embed_query=lambda query: embedder.encode([query])[0],
+                reranker=self._reranker,
             ),
         )
 

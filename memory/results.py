@@ -40,7 +40,10 @@ class SearchResult(TypedDict):
     memory: Memory
     score: float  # higher is more relevant; its range hangs on the mode, as `memory.models.SearchMode` says
     rank: int  # from 1
+    cursor: NotRequired[str]  # `after` of the next page, if this is the last result of its page
     terms: NotRequired[dict[str, ScoreTerm]]  # what the score is the sum of, where that was asked for
+    boosts: NotRequired[dict[str, ScoreTerm]]  # what that sum was multiplied by, likewise
+    rerank_ms: NotRequired[float]  # a reranker has set the score instead, and took so long for all it read
     before: NotRequired[list[Memory]]  # in the order of the conversation
     after: NotRequired[list[Memory]]
     expanded_from: NotRequired[int]  # the hit's id
@@ -70,8 +73,14 @@ def relationship_of(relation: Relation) -> Relationship:
 def result_of(hit: SearchHit) -> SearchResult:
     """Return the dictionary of a hit, or of a hit's neighbour."""
     result = SearchResult(memory=hit.memory, score=hit.score, rank=hit.rank)
+    if hit.cursor:
+        result["cursor"] = hit.cursor
     if hit.terms:
         result["terms"] = dict(hit.terms)
+    if hit.boosts:
+        result["boosts"] = dict(hit.boosts)
+    if hit.rerank_ms is not None:
+        result["rerank_ms"] = hit.rerank_ms
     if hit.before or hit.after:
         result["before"], result["after"] = list(hit.before), list(hit.after)
     if hit.relation:

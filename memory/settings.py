@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         description="Of what is remembered, where it is in Latin script: how its words are reduced to stems. "
         "Another one makes the index anew at the next start. `none`: words stay as they are.",
     )
+    reranker: str | None = Field(
+        default=None,
+        alias="MEMORY_RERANKER",
+        description="Cross-encoder for searches that ask to be reranked: a directory, or a name on the model "
+        "hub, from where it is fetched at the first such search. Absent: no search can be.",
+    )
     durability: Literal["redis", "fsync", "db"] = Field(
         default="redis",
         alias="MEMORY_DURABILITY",

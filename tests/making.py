@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from memory.boosts import Boosts
 from memory.database import Database
 from memory.faiss_index import EXACT_UP_TO
 from memory.index_sync import IndexSync
@@ -13,6 +14,7 @@ from memory.ingestion import Ingestion
 from memory.messages import RawMemory, raw_memory
 from memory.models import SearchMode
 from memory.postings import Text
+from memory.reranker import Reranker
 from memory.search import Searcher
 from memory.search_request import SearchRequest
 from memory.snapshot import SnapshotFolder
@@ -64,6 +66,7 @@ def searcher(sync: IndexSync, database: Database) -> Searcher:
         store=MemoryStore(database),
         associations=Associations(database),
         embed_query=lambda text: WordEmbedder().encode([text])[0],
+        reranker=Reranker(None),
     )
 
 
@@ -89,5 +92,6 @@ def request(query: str, **fields: Any) -> SearchRequest:
         "min_score": -1.0,
         "min_seq": None,
         "mode": SearchMode.VECTOR,
+        "boosts": Boosts(now=datetime(2026, 1, 1, tzinfo=UTC)),
     }
     return SearchRequest(query=query, **{**given, **fields})

@@ -16,6 +16,7 @@ from memory.errors import (
     CleanupBraked,
     InvalidMemory,
     MemorySystemError,
+    NoReranker,
     NoStack,
     NotFound,
     NotYetSearchable,
@@ -57,6 +58,7 @@ _EXIT_OF: tuple[tuple[type[MemorySystemError], Exit], ...] = (
     (NotYetSearchable, Exit.NOT_YET),
     (SearchUnavailable, Exit.NOT_YET),
     (SettingsError, Exit.REFUSED),
+    (NoReranker, Exit.REFUSED),
     (CleanupBraked, Exit.REFUSED),
     (ChildNeverReady, Exit.REFUSED),
 )

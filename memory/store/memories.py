@@ -11,11 +11,12 @@ from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, 
 from memory.database import Database, database_now
 from memory.errors import NotFound
 from memory.failpoints import reach
-from memory.models import Memory, MemoryId, Seq
+from memory.models import Memory, MemoryId, MemoryType, Seq
 from memory.schema import associations, index_events, index_state, memories, next_embeddings
 from memory.store.candidates import Candidate, read_candidates
 from memory.store.conversations import Context, read_contexts
 from memory.store.event_log import append_events, read_head
+from memory.store.filtering import condition
 from memory.store.new_rows import insert_new
 from memory.store.pending import embed_rows, read_known
 from memory.store.rows import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from sqlalchemy import ColumnElement
 
+    from memory.filters import Filter
     from memory.messages import RawMemory
     from memory.store.pending import Unembedded
     from memory.store.rows import Embeddings
@@ -182,6 +184,30 @@ class MemoryStore:
         with self._database.read() as connection:
             return {MemoryId(row.id): memory_of(row) for row in connection.execute(statement)}
 
+    def conditions(
+        self, namespace: str, memory_types: Sequence[MemoryType] | None, where: Filter | None
+    ) -> list[ColumnElement[bool]]:
+        """Return the conditions that a row is of a namespace, and of these types and meets a filter if given.
+
+        They are for rows whose ids are known: they do not let Postgres go by its index of namespaces.
+        """
+        # As an expression: without statistics of a new table Postgres takes the column for the best way to a
+        # few ids, and reads all of a namespace.
+        found: list[ColumnElement[bool]] = [memories.c.namespace.concat("") == namespace]
+        return found + self._narrowed(memory_types, where)
+
+    def ids_that(
+        self, namespace: str, memory_types: Sequence[MemoryType] | None, where: Filter | None
+    ) -> npt.NDArray[np.int64]:
+        """Return the ids of all live, embedded memories that meet the same conditions, int64, ascending."""
+        statement = (
+            select(memories.c.id)
+            .where(INDEXED, memories.c.namespace == namespace, *self._narrowed(memory_types, where))
+            .order_by(memories.c.id)
+        )
+        with self._database.read() as connection:
+            return np.fromiter(connection.scalars(statement), dtype=np.int64)
+
     def candidates(
         self, ids: Sequence[MemoryId], *conditions: ColumnElement[bool]
     ) -> dict[MemoryId, Candidate]:
@@ -315,9 +341,19 @@ class MemoryStore:
             deleted=sum(n for (_, live), n in by_status.items() if not live),
         )
 
-    def _one(self, condition: ColumnElement[bool], *, shown: str) -> Memory:
+    def _narrowed(
+        self, memory_types: Sequence[MemoryType] | None, where: Filter | None
+    ) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if memory_types is not None:
+            found.append(memories.c.type.in_([t.value for t in memory_types]))
+        if where is not None:
+            found.append(condition(where, is_sqlite=self._database.is_sqlite))
+        return found
+
+    def _one(self, same: ColumnElement[bool], *, shown: str) -> Memory:
         with self._database.read() as connection:
-            row = connection.execute(select(*MEMORY_COLUMNS).where(condition, LIVE)).one_or_none()
+            row = connection.execute(select(*MEMORY_COLUMNS).where(same, LIVE)).one_or_none()
         if row is None:
             message = f"no live memory with {shown}"
             raise NotFound(message)

@@ -85,18 +85,6 @@ def raw_values(raw: RawMemory) -> dict[str, Any]:
     }
 
 
-def chosen(namespace: str | None, memory_types: Sequence[MemoryType] | None) -> list[ColumnElement[bool]]:
-    """Return the conditions of a namespace and these types, where given."""
-    conditions = []
-    if namespace is not None:
-        # As an expression: without statistics of a new table Postgres takes the column for the best way to a
-        # few ids, and reads all of a namespace.
-        conditions.append(memories.c.namespace.concat("") == namespace)
-    if memory_types is not None:
-        conditions.append(memories.c.type.in_([t.value for t in memory_types]))
-    return conditions
-
-
 class _JsonElements(FunctionElement[Any]):
     """The elements of a JSON list, as a table with one column, `value`."""
 

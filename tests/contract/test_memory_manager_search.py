@@ -30,7 +30,7 @@ def test_search_memories_returns_memory_score_and_rank_best_first(manager: Memor
     near = manager.add_memory("the red kite flew", "episodic")
     manager.add_memory("bread and butter", "semantic")
     results = manager.search_memories("the red kite", mode="vector")
-    assert [sorted(r) for r in results] == [["memory", "rank", "score"]] * 3
+    assert [sorted(r) for r in results] == [["cursor", "memory", "rank", "score"]] * 3
     assert [r["rank"] for r in results] == [1, 2, 3]
     assert [r["memory"] for r in results[:2]] == [exact, near]
     scores = [r["score"] for r in results]
