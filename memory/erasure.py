@@ -243,7 +243,7 @@ class Erasure:
             sample.content,
             max_content_bytes=MAX_CONTENT_BYTES,
             min_seq=seq,
-            options={"namespace": sample.namespace, "limit": _HITS, "distinct": False},
+            options={"namespace": sample.namespace, "limit": _HITS},
         )
         return any(hit.memory.id == sample.memory_id for hit in self._search(request))
 

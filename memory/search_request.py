@@ -66,7 +66,7 @@ class FurtherOptions(TypedDict, total=False):
     diversity: float
     """how unlike each other the results are to be, 0..1, 0 where absent: see `memory.diversity`"""
     distinct: bool
-    """of memories of one type and author that say the same, only the best; true where absent"""
+    """of memories of one type and author that say the same, only the best"""
     rerank: bool
     """let the model of MEMORY_RERANKER order the best 50; then `limit` is at most 50"""
     after: str | None
@@ -106,7 +106,7 @@ class SearchRequest:
     mode: SearchMode = SearchMode.HYBRID
     where: Filter | None = None
     diversity: float = 0.0
-    distinct: bool = True
+    distinct: bool = False
     rerank: bool = False
     after: Cursor | None = None
     max_tokens: int | None = None
@@ -204,7 +204,7 @@ def search_request(
             now=now,
         ),
         diversity=_share("diversity", options.get("diversity", 0)),
-        distinct=check_flag("distinct", options.get("distinct", True)),
+        distinct=check_flag("distinct", options.get("distinct", False)),
         rerank=rerank,
         max_tokens=None if tokens is None else check_whole("max_tokens", tokens, low=1, high=_MAX_TOKENS),
         explain=check_flag("explain", options.get("explain", False)),

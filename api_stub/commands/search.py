@@ -47,8 +47,8 @@ def search(
     ] = DEFAULT_HALF_LIFE_DAYS,
     diversity: Annotated[float, typer.Option(help="How unlike each other hits are to be, 0..1.")] = 0.0,
     distinct: Annotated[
-        bool, typer.Option("--distinct/--all", help="Of those that say the same, only the best.")
-    ] = True,
+        bool, typer.Option("--distinct", help="Of those that say the same, only the best.")
+    ] = False,
     rerank: Annotated[bool, typer.Option("--rerank", help="Let MEMORY_RERANKER order the best 50.")] = False,
     after: Annotated[str | None, typer.Option(help="The cursor of the page before.")] = None,
     max_tokens: Annotated[

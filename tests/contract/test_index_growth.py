@@ -149,7 +149,7 @@ def test_of_equal_contents_the_oldest_come_first(database: Database, sync: Index
     same = store_all(database, *(raw("the very same words", uid=f"u{i}") for i in range(80)))
     caught_up(sync)
     grown(sync)
-    hits = searcher(sync, database).search(request("the very same words", limit=7, distinct=False), wait_s=0)
+    hits = searcher(sync, database).search(request("the very same words", limit=7), wait_s=0)
     assert [hit.memory.id for hit in hits] == sorted(same)[:7]
 
 

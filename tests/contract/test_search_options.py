@@ -103,17 +103,17 @@ def test_what_says_the_same_comes_once_and_makes_room_for_others(manager: Memory
     manager.add_memories([{"content": "The red kite "} for _ in range(60)])
     manager.add_memory("the red kite", "episodic", metadata={"author": "Ines"})
     manager.add_memories([{"content": f"bread number {n}"} for n in range(3)])
-    found = manager.search_memories("the red kite", limit=5)
+    found = manager.search_memories("the red kite", limit=5, distinct=True)
     said = sorted(result["memory"].content.strip().casefold() for result in found)
     assert said == ["bread number 0", "bread number 1", "bread number 2", "the red kite", "the red kite"]
-    assert len(manager.search_memories("the red kite", limit=50, distinct=False)) == 50
+    assert len(manager.search_memories("the red kite", limit=50)) == 50
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "vector", "words"])
 def test_pages_together_are_the_whole(manager: MemoryManager, mode: str) -> None:
     kites(manager, 40)
     manager.add_memories([{"content": "a red kite, number 7"} for _ in range(5)])
-    options: Any = {"mode": mode, "recency": 0.5, "now": NOW}
+    options: Any = {"mode": mode, "recency": 0.5, "now": NOW, "distinct": True}
     whole = manager.search_memories("a red kite", limit=100, **options)
     pages: list[SearchResult] = []
     while page := manager.search_memories(

@@ -197,7 +197,7 @@ def assert_index_equal(stack: Stack) -> None:
 
 def _finds(stack: Stack, namespace: str, n_hits: int) -> bool:
     with contextlib.suppress(Recoverable, SearchUnavailable), stack.client() as client:
-        hits = client.search("anything", namespace=namespace, limit=_MOST_HITS, distinct=False, timeout_s=5)
+        hits = client.search("anything", namespace=namespace, limit=_MOST_HITS, timeout_s=5)
         return len({hit.memory.uid for hit in hits}) == len(hits) == n_hits
     return False
 

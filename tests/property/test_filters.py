@@ -69,7 +69,7 @@ def filled(request: pytest.FixtureRequest, shared_home: Path) -> Iterator[tuple[
     with MemoryManager(url, WordEmbedder(), shared_home / f"index-{request.param}") as manager:
         memories = manager.add_memories(_drafts())
         for _ in range(2):  # the second time all of them were found before, and stay as they are
-            manager.search_memories("a", namespace="one", limit=N, distinct=False)
+            manager.search_memories("a", namespace="one", limit=N)
         yield manager, memories
 
 
@@ -121,12 +121,12 @@ def test_a_filtered_search_is_the_brute_force_over_the_rows(
     filled: tuple[MemoryManager, list[Memory]], where: dict[str, Any], query: str, limit: int
 ) -> None:
     manager, memories = filled
-    everything = manager.search_memories(query, namespace="one", limit=N, distinct=False)
+    everything = manager.search_memories(query, namespace="one", limit=N)
     assert len(everything) == sum(memory.namespace == "one" for memory in memories)
     expected = [
         (result["memory"].id, result["score"]) for result in everything if _meets(result["memory"], where)
     ]
-    found = manager.search_memories(query, namespace="one", where=where, limit=limit, distinct=False)
+    found = manager.search_memories(query, namespace="one", where=where, limit=limit)
     assert [(result["memory"].id, result["score"]) for result in found] == expected[:limit]
     again = filter_of(check_where(where).as_json())
     assert again.as_json() == check_where(where).as_json()
@@ -144,7 +144,7 @@ def test_a_filter_is_exact_among_more_than_are_compared_one_by_one(
         {"not": {"source": "Z"}},
     ]:
         wanted = sorted(m.id for m in memories if m.namespace == "one" and _meets(m, where))
-        found = manager.search_memories("a", namespace="one", where=where, limit=N, distinct=False)
+        found = manager.search_memories("a", namespace="one", where=where, limit=N)
         assert sorted(result["memory"].id for result in found) == wanted
 
 
