@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.rig.command import Report, command, execute, positive
 from benchmarks.rig.figures import medians, rounded, timed
 from benchmarks.rig.floor import Floor
-from benchmarks.rig.locomo import Question, read_locomo
 from benchmarks.rig.processes import processes, processor_s, used_ms
+from benchmarks.rig.question_sets import Question, read_question_set
 from benchmarks.rig.stacks import Measured, running_measured
 from benchmarks.rig.stored import overlap, read_vectors
 from benchmarks.rig.texts import queries, sample_texts
@@ -107,10 +107,12 @@ def _work(report: Report, arguments: argparse.Namespace) -> _Work:
         ]
         report.figures["texts"] = f"{len(texts):,} of the sample; only the first 397 are not near copies"
         return _Work(keys=[("sample", str(i)) for i in range(len(texts))], texts=texts, questions=asked)
-    found = read_locomo(arguments.locomo)
+    found = read_question_set(arguments.locomo)
     report.figures["texts"] = f"{len(found.turns):,} turns of LoCoMo, with {len(found.questions)} questions"
     report.figures["evidence that names no turn"] = found.n_dropped
-    return _Work(keys=[*found.turns], texts=[*found.turns.values()], questions=found.questions)
+    return _Work(
+        keys=[*found.turns], texts=[turn.line for turn in found.turns.values()], questions=found.questions
+    )
 
 
 def _measure_engine(
@@ -184,7 +186,9 @@ def _quality(measured: Measured, work: _Work, floor: Floor, exact: Any, *, last:
 
 
 def _found(measured: Measured, question: Question, last: str) -> list[str]:
-    hits = measured.client.search(question.text, namespace=f"{last} {question.conversation}", limit=_K)
+    hits = measured.client.search(
+        question.text, namespace=f"{last} {question.conversation}", limit=_K, mode="vector"
+    )
     return [hit.memory.uid for hit in hits]
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.rig.command import Report, command, execute
 from benchmarks.rig.figures import medians, rounded, timed
-from benchmarks.rig.locomo import Conversations, read_locomo
+from benchmarks.rig.question_sets import QuestionSet, read_question_set
 from memory.embedding import EmbeddingModel
 
 _FIRST = (1, 3, 5)
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _measure(report: Report, arguments: argparse.Namespace) -> None:
-    found = read_locomo(arguments.locomo)
+    found = read_question_set(arguments.locomo)
     sessions = _sessions(found)
     texts, model = [*sessions.values()], EmbeddingModel(n_threads=1)
     rounds = []
@@ -57,10 +57,10 @@ def _measure(report: Report, arguments: argparse.Namespace) -> None:
     report.figures["evidence, baseline"] = _evidence(found, [*sessions], [*begins[:, np.newaxis]], asked)
 
 
-def _sessions(found: Conversations) -> Mapping[Session, str]:
+def _sessions(found: QuestionSet) -> Mapping[Session, str]:
     turns: dict[Session, list[str]] = defaultdict(list)
-    for (conversation, key), text in found.turns.items():
-        turns[conversation, _session(key)].append(text)
+    for (conversation, key), turn in found.turns.items():
+        turns[conversation, _session(key)].append(turn.line)
     return {session: "\n".join(texts) for session, texts in turns.items()}
 
 
@@ -69,7 +69,7 @@ def _session(key: str) -> str:
 
 
 def _evidence(
-    found: Conversations,
+    found: QuestionSet,
     sessions: Sequence[Session],
     vectors: Sequence[npt.NDArray[np.float32]],
     asked: npt.NDArray[np.float32],

@@ -58,7 +58,12 @@ def old_copy(null_stack: Stack) -> Path:
     for n in range(3):
         _store(null_stack, namespace=f"f09 copy {n}")
         if n == 0:
-            copy_index(SnapshotFolder(null_stack.home / "index"), target)
+            indexer = wait_until_ready(null_stack, "indexer")
+            indexer.suspend()  # else it may remove what is being copied
+            try:
+                copy_index(SnapshotFolder(null_stack.home / "index"), target)
+            finally:
+                indexer.resume()
     return target
 
 

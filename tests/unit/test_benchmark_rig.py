@@ -1,6 +1,8 @@
 """What the benchmarks reckon with: quantiles, shares, vectors that are always the same, exact answers."""
 
 import json
+import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,12 @@ import pytest
 
 from benchmarks.gpu import known_peak_tflops, total_flop
 from benchmarks.null_embedder import NullEmbedder
+from benchmarks.rig.command import NotPossible
 from benchmarks.rig.corpus import FILTERS, drafts
 from benchmarks.rig.figures import in_ms, medians, quantile, rounded
-from benchmarks.rig.locomo import Question, evidence_keys, read_locomo
+from benchmarks.rig.question_sets import Question, evidence_keys, read_question_set
+from benchmarks.rig.retrieval_metrics import scored
+from benchmarks.rig.softmax_fit import fitted
 from benchmarks.rig.stored import StoredVectors, overlap
 from benchmarks.rig.texts import corpus_sentences, queries, sample_texts
 from benchmarks.rig.waiting import NotInTime, wait_for
@@ -118,21 +123,81 @@ def test_evidence_is_read_however_it_was_written() -> None:
     }
 
 
-def test_questions_without_an_answer_in_the_conversation_are_left_out(tmp_path: Path) -> None:
-    turn = {"speaker": "Ana", "dia_id": "D1:1", "text": "I bought a boat"}
+def test_locomo_is_read_without_questions_that_have_no_answer(tmp_path: Path) -> None:
+    turn = {"speaker": "Ana", "dia_id": "D1:1", "text": "I bought a boat", "blip_caption": "a boat"}
     asked = [
         {"question": "What did she buy?", "evidence": ["D1:1", "D7:7"], "category": 4},
         {"question": "What did she sell?", "evidence": ["D1:1"], "category": 5},
         {"question": "When?", "evidence": ["D9:9"], "category": 2},
     ]
-    data = {"conversation": {"session_1": [turn], "session_1_date_time": "now"}, "qa": asked}
-    (tmp_path / "one.json").write_text(json.dumps(data))
-    found = read_locomo(tmp_path)
-    assert found.turns == {("one", "D1:1"): "Ana: I bought a boat"}
-    assert found.questions == [
-        Question(conversation="one", text="What did she buy?", evidence=frozenset({"D1:1"}))
-    ]
+    conversation = {"session_1": [turn], "session_1_date_time": "1:56 pm on 8 May, 2023"}
+    (tmp_path / "one.json").write_text(json.dumps({"conversation": conversation, "qa": asked}))
+    found = read_question_set(tmp_path)
+    [one] = found.turns.values()
+    assert one.line == "Ana: I bought a boat"
+    assert one.as_draft() == {
+        "content": "I bought a boat [a boat]",
+        "uid": "D1:1",
+        "namespace": "one",
+        "source": "one:session_1",
+        "metadata": {"author": "Ana", "position": 0},
+        "created_at": datetime(2023, 5, 8, 13, 56, tzinfo=UTC),
+    }
+    question = Question(
+        conversation="one", text="What did she buy?", category="4", evidence=frozenset({"D1:1"})
+    )
+    assert found.questions == [question]
     assert found.n_dropped == 2
+
+
+def test_longmemeval_is_read_with_a_conversation_for_each_question(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "content": "I bought a boat", "has_answer": True},
+        {"role": "assistant", "content": "Lovely!"},
+    ]
+    asked = {
+        "question_id": "q1",
+        "question_type": "single-session-user",
+        "question": "What did I buy?",
+        "haystack_session_ids": ["a"],
+        "haystack_dates": ["2023/05/20 (Sat) 02:21"],
+        "haystack_sessions": [said],
+    }
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps([asked, {**asked, "question_id": "q2_abs"}]))
+    found = read_question_set(path)
+    assert list(found.turns) == [("q1", "0:0"), ("q1", "0:1")]
+    assert found.turns["q1", "0:1"].session_at == datetime(2023, 5, 20, 2, 21, tzinfo=UTC)
+    [question] = found.questions
+    assert (question.category, question.evidence) == ("single-session-user", {"0:0"})
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "no JSON", '{"conversation": {}, "qa": []}'])
+def test_what_is_no_set_of_questions_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "one.json").write_text(text)
+    with pytest.raises(NotPossible, match=r"one\.json|no conversation"):
+        read_question_set(tmp_path)
+
+
+def test_the_metrics_of_retrieval_are_the_usual_ones() -> None:
+    answers = [["x"], ["a", "y"], ["b"], ["a"], *[["z"]] * 7, ["c"]]
+    found = scored(answers, {"a", "b", "c", "d"})
+    assert [found[f"recall@{k}"] for k in (1, 5, 10, 20)] == [0, 0.5, 0.5, 0.75]
+    assert (found["any@1"], found["any@5"], found["MRR"]) == (0, 1, 0.5)
+    best = 1 + 1 / math.log2(3) + 1 / math.log2(4) + 1 / math.log2(5)
+    assert found["nDCG@10"] == pytest.approx((1 / math.log2(3) + 1 / math.log2(4)) / best)
+    assert set(scored([], {"a"}).values()) == {0}
+    assert set(scored([["a"]], {"a"}).values()) == {1}
+
+
+def test_a_fit_finds_the_terms_that_tell_the_right_answers() -> None:
+    chance = np.random.default_rng(1)
+    terms = [chance.random((40, 3)) for _ in range(60)]
+    right = [values[:, 0] + 0.5 * values[:, 2] >= 1.2 for values in terms]
+    kept = [i for i, is_right in enumerate(right) if is_right.any()]
+    weights = fitted([terms[i] for i in kept], [right[i] for i in kept])
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] > weights[2] > 0.2 > abs(weights[1])
 
 
 def test_the_work_of_a_text_is_that_of_its_matrices() -> None:
