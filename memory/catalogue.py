@@ -120,9 +120,13 @@ class Catalogue:
     def present(self, ids: Sequence[int] | Ids) -> Ids:
         """Return those of `ids` that are in the catalogue, ascending, each once."""
         asked = np.unique(np.asarray(ids, dtype=np.int64))
-        places, known = self._find(asked)
+        return asked[self.has(asked)]
+
+    def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Return bool (n,): which of these ids are in the catalogue."""
+        places, known = self._find(ids)
         known[known] = self._codes[places[known]] != _NO_GROUP
-        return asked[known]
+        return known
 
     def belong(
         self, ids: Ids, *, namespace: str, memory_types: Iterable[str] | None

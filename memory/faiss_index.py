@@ -156,13 +156,17 @@ class FAISSIndex:
             ValueError: the query has a wrong shape, is not finite or not of length 1, or `k` is below 1.
 
         """
+        ids, scores = self.nearest(query, k=k, among=among)
+        cosines = np.clip(scores, -1, 1)  # rounding may have gone beyond
+        return [(int(i), float(s)) for i, s in zip(ids, cosines, strict=True) if s >= min_score]
+
+    def nearest(self, query: Vectors, *, k: int, among: Ids | IdBits | None = None) -> Neighbours:
+        """Return the same as arrays: ids int64 (n,) and scores float32 (n,), whatever the scores are."""
         row = _as_unit_rows("query", np.atleast_2d(query), shape=(1, self.dim))
         if k < 1:
             message = f"k = {k}: must be at least 1"
             raise ValueError(message)
-        ids, scores = self._search(row, None if among is None or len(among) == len(self) else among, k=k)
-        cosines = np.clip(scores, -1, 1)  # rounding may have gone beyond
-        return [(int(i), float(s)) for i, s in zip(ids, cosines, strict=True) if s >= min_score]
+        return self._search(row, None if among is None or len(among) == len(self) else among, k=k)
 
     def scores(self, query: Vectors, ids: Ids) -> Vectors:
         """Return float32 (n,): the cosine of a unit vector and each of these ids, all there, off by `slack`.

@@ -10,7 +10,7 @@ import numpy as np
 
 from memory.faiss_index import threads
 from memory.models import MemoryId, SearchMode, Seq
-from memory.relevance import Query, Scope, Scored, candidates, score
+from memory.relevance import Query, Scope, Scored, ranked, scored
 from memory.shared_lock import SharedLock
 from memory.snapshot import Snapshot
 from memory.window_index import Parts
@@ -67,14 +67,13 @@ class IndexReplica:
     def search(self, query: Query, scope: Scope, *, mode: SearchMode, k: int) -> Scored:
         """Return the `k` most relevant of a scope, best first, ties by id."""
         with threads(1), self._lock.shared():
-            ids = candidates(self._content, query, scope, mode=mode, k=k)
-            return score(self._content, query, ids, namespace=scope.namespace, mode=mode).best(k)
+            return ranked(self._content, query, scope, mode=mode, k=k)
 
     def scored(self, query: Query, *, namespace: str, ids: Sequence[MemoryId], mode: SearchMode) -> Scored:
         """Return those of these memories of a namespace that are in the index, best first, ties by id."""
         with threads(1), self._lock.shared():
             present = self._content.catalogue.present(ids)
-            return score(self._content, query, present, namespace=namespace, mode=mode)
+            return scored(self._content, query, present, namespace=namespace, mode=mode)
 
     def wait_until(self, seq: Seq, *, timeout_s: float) -> bool:
         """Wait until every change up to `seq` is applied; return whether it came to that."""

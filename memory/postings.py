@@ -98,12 +98,16 @@ class Segment:
         docs = self.by_id[at]
         return np.where((self.ids[docs] == ids) & self.live[docs], docs, np.int32(NO_DOC))
 
-    def postings(self, key: np.uint64) -> tuple[Docs, npt.NDArray[np.uint8]]:
-        """Return the live docs that have a key, ascending, and how often each."""
-        at = int(np.searchsorted(self.keys, key))
+    def postings(self, keys: Hashes) -> list[tuple[Docs, npt.NDArray[np.uint8]]]:
+        """Return for each of these keys the live docs that have it, ascending, and how often each."""
+        return [
+            self._postings(key, at) for key, at in zip(keys, np.searchsorted(self.keys, keys), strict=True)
+        ]
+
+    def _postings(self, key: np.uint64, at: np.int64) -> tuple[Docs, npt.NDArray[np.uint8]]:
         if at == len(self.keys) or self.keys[at] != key:
             return self.docs[:0], self.counts[:0]
-        part = slice(int(self.starts[at]), int(self.starts[at + 1]))
+        part = slice(self.starts[at], self.starts[at + 1])
         docs, counts = self.docs[part], self.counts[part]
         there = self.live[docs]
         return (docs, counts) if there.all() else (docs[there], counts[there])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from memory.catalogue import Ids
     from memory.snapshot import Snapshot
+    from memory.word_matches import WordMatches
 
     Floats = npt.NDArray[np.float64]
     Vector = npt.NDArray[np.float32]
@@ -94,18 +95,54 @@ def weighted(mode: SearchMode, ids: Ids, terms: Floats) -> Scored:
     return Scored(ids=ids[order], terms=terms[order], scores=scores[order])
 
 
-def candidates(content: Snapshot, query: Query, scope: Scope, *, mode: SearchMode, k: int) -> Ids:
+def ranked(content: Snapshot, query: Query, scope: Scope, *, mode: SearchMode, k: int) -> Scored:
+    """Return the `k` most relevant of a scope, best first, ties by id."""
+    looked_up = _look_up(content, query, namespace=scope.namespace, mode=mode)
+    ids = _candidates(content, query, looked_up, scope, mode=mode, k=k)
+    return _scored(content, query, looked_up, ids, mode=mode).best(k)
+
+
+def scored(content: Snapshot, query: Query, ids: Ids, *, namespace: str, mode: SearchMode) -> Scored:
+    """Return these memories of a namespace, all in the index, best first, ties by id."""
+    looked_up = _look_up(content, query, namespace=namespace, mode=mode)
+    return _scored(content, query, looked_up, ids, mode=mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """Where a query's words are."""
+
+    matches: WordMatches
+    names: list[Ids]
+    """the handles of what each author has said whom the query names"""
+
+
+def _look_up(content: Snapshot, query: Query, *, namespace: str, mode: SearchMode) -> _LookedUp | None:
+    """Look the words up as a mode needs them; a hybrid search looks for an author's name as that alone."""
+    if mode is SearchMode.VECTOR:
+        return None
+    about, names = query.terms, []
+    if mode is SearchMode.HYBRID:
+        found = content.words.names(query.terms, namespace=namespace)
+        names = [handles for handles in found if len(handles)]
+        about = [term for term, handles in zip(query.terms, found, strict=True) if not len(handles)]
+    return _LookedUp(content.words.matches(about or query.terms, namespace=namespace), names)
+
+
+def _candidates(
+    content: Snapshot, query: Query, looked_up: _LookedUp | None, scope: Scope, *, mode: SearchMode, k: int
+) -> Ids:
     """Return the ids of a scope that may be among the `k` most relevant, ascending.
 
-    These are all of it where it is small. Else the nearest ones, those that match the most words, and what
+    These are all of it where it is small. Else the nearest ones, those that match the words best, and what
     stands around them; or with another mode than the hybrid one just those of that kind.
     """
     allowed = content.catalogue.choose(namespace=scope.namespace, memory_types=scope.memory_types)
     if scope.among is not None:
-        kept = _within(content, scope.among, scope)
-        if len(kept) <= _COMPARED:
-            return kept
-        allowed = kept
+        there = content.catalogue.belong(
+            scope.among, namespace=scope.namespace, memory_types=scope.memory_types
+        )
+        allowed = scope.among[there]
     if allowed is not None and len(allowed) <= _COMPARED:
         return allowed if isinstance(allowed, np.ndarray) else allowed.ids()
     if allowed is None and len(content.catalogue) <= _COMPARED:
@@ -113,50 +150,68 @@ def candidates(content: Snapshot, query: Query, scope: Scope, *, mode: SearchMod
     n = max(_POOL, k)
     found = [np.empty(0, dtype=np.int64)]
     if mode is not SearchMode.WORDS:
-        hits = content.index.search(query.vector, k=n, min_score=-2, among=allowed)
+        nearest, _ = content.index.nearest(query.vector, k=n, among=allowed)
         further = content.windows.search(
             query.vector, namespace=scope.namespace, memory_types=scope.memory_types, k=n, min_score=-2
         )
-        found.append(_within(content, np.array([i for i, _ in [*hits, *further]], dtype=np.int64), scope))
-    if mode is not SearchMode.VECTOR:
-        found.append(_matching(content, query, scope, n=n))
+        found += [nearest, _narrowed(content, np.array([i for i, _ in further], dtype=np.int64), scope)]
+    if looked_up is not None:
+        found.append(_matching(content, looked_up.matches, scope, n=n))
     pool = np.unique(np.concatenate(found))
     if mode is not SearchMode.HYBRID:
         return pool
-    around = content.words.around(content.words.handles(pool), n=AROUND)
+    around = np.delete(content.words.around(content.words.handles(pool), n=AROUND), AROUND, axis=1)
     neighbours = content.words.ids_of(np.unique(around[around != NOWHERE]))
-    return np.union1d(pool, _within(content, neighbours, scope))
+    return np.union1d(pool, _narrowed(content, neighbours, scope)) if len(neighbours) else pool
 
 
-def score(content: Snapshot, query: Query, ids: Ids, *, namespace: str, mode: SearchMode) -> Scored:
-    """Return these memories of a namespace, all in the index, by relevance."""
-    if mode is SearchMode.VECTOR:
+def _matching(content: Snapshot, matches: WordMatches, scope: Scope, *, n: int) -> Ids:
+    """Return the ids of the `n` of a scope that match the words best, or of all that match any."""
+    handles, scores = matches.scores()
+    asked = n
+    while True:
+        is_best = scores >= np.partition(scores, -asked)[-asked] if asked < len(scores) else slice(None)
+        kept = _narrowed(content, content.words.ids_of(handles[is_best]), scope)
+        if len(kept) >= n or asked >= len(scores):
+            return kept
+        asked *= 4
+
+
+def _narrowed(content: Snapshot, ids: Ids, scope: Scope) -> Ids:
+    """Return those of `ids`, all in the index and of the scope's namespace, that are in the scope."""
+    if scope.memory_types is not None:
+        there = content.catalogue.belong(ids, namespace=scope.namespace, memory_types=scope.memory_types)
+        ids = ids[there]
+    return ids if scope.among is None else np.intersect1d(ids, scope.among)
+
+
+def _scored(
+    content: Snapshot, query: Query, looked_up: _LookedUp | None, ids: Ids, *, mode: SearchMode
+) -> Scored:
+    if looked_up is None:
         return weighted(mode, ids, _cosines(content, query, ids)[:, None])
     handles = content.words.handles(ids)
     if mode is SearchMode.WORDS:
-        matches = content.words.matches(query.terms, namespace=namespace)
+        matches = looked_up.matches
         counts, lengths = matches.counts(handles), content.words.lengths(handles).astype(np.float64)
         share = matches.bm25(counts, lengths) / max(matches.most, 1e-9)
         matching = share > 0
         return weighted(mode, ids[matching], share[matching, None])
-    return weighted(mode, ids, _terms(content, query, ids, handles, namespace=namespace))
+    return weighted(mode, ids, _terms(content, query, looked_up, ids, handles))
 
 
-def _terms(content: Snapshot, query: Query, ids: Ids, handles: Ids, *, namespace: str) -> Floats:
+def _terms(content: Snapshot, query: Query, looked_up: _LookedUp, ids: Ids, handles: Ids) -> Floats:
     """Return the terms of hybrid scores, float64 (n, 7), each 0..1."""
-    words = content.words
+    words, matches = content.words, looked_up.matches
     around = words.around(handles, n=AROUND)
     there = around != NOWHERE
     every, places = np.unique(around, return_inverse=True)
     places = places.reshape(around.shape)
     cosines = np.maximum(_cosines(content, query, words.ids_of(every)), 0) * (every != NOWHERE)
 
-    names = words.names(query.terms, namespace=namespace)
     is_named = np.zeros(len(ids), dtype=bool)
-    for of_term in names:
-        is_named |= np.isin(handles, of_term)
-    about = [t for t, of_term in zip(query.terms, names, strict=True) if not len(of_term)]
-    matches = words.matches(about or query.terms, namespace=namespace)
+    for of_one in looked_up.names:
+        is_named |= np.isin(handles, of_one)
     most = max(matches.most, 1e-9)
     counts, lengths = matches.counts(every), words.lengths(every).astype(np.float64)
     own = places[:, AROUND]
@@ -182,28 +237,9 @@ def _terms(content: Snapshot, query: Query, ids: Ids, handles: Ids, *, namespace
 def _cosines(content: Snapshot, query: Query, ids: Ids) -> Floats:
     """Return float64 (n,): the cosine of each one's nearest window; 0 for what has no vector yet."""
     cosines = np.zeros(len(ids))
-    present = content.catalogue.present(ids[ids >= 0])
-    there = np.isin(ids, present)
+    there = content.catalogue.has(ids)
     cosines[there] = content.index.scores(query.vector, ids[there])
-    further = dict(content.windows.scores(query.vector, ids=present.tolist()))
+    further = dict(content.windows.scores(query.vector, ids=ids[there].tolist()))
     if further:
         cosines = np.maximum(cosines, [further.get(i, -1.0) for i in ids.tolist()])
     return cosines
-
-
-def _matching(content: Snapshot, query: Query, scope: Scope, *, n: int) -> Ids:
-    """Return the ids of the `n` of a scope that match the most words, or of all that match any."""
-    matches = content.words.matches(query.terms, namespace=scope.namespace)
-    asked = n
-    while True:
-        found = matches.best(asked)
-        kept = _within(content, content.words.ids_of(found), scope)
-        if len(kept) >= n or len(found) < asked:
-            return kept
-        asked *= 4
-
-
-def _within(content: Snapshot, ids: Ids, scope: Scope) -> Ids:
-    """Return those of `ids` that are in the index and in a scope."""
-    kept = ids[content.catalogue.belong(ids, namespace=scope.namespace, memory_types=scope.memory_types)]
-    return kept if scope.among is None else np.intersect1d(kept, scope.among)

@@ -165,7 +165,7 @@ class Searcher:
         for more candidates, and for yet more while one that it did not give could still belong among the
         best, within reason. Where a filter leaves too few of them, the database says which there are.
         """
-        slack, after = replica.slack, request.after
+        slack, after = _slack(replica, request.mode), request.after
         scope = Scope(namespace=request.namespace, memory_types=request.memory_types)
         conditions = self._store.conditions(request.namespace, request.memory_types, request.where)
         k = n + (min(max(_SPARE, n // 2), _MOST_SPARE) if slack else _SPARE) + (after.rank if after else 0)
@@ -199,14 +199,14 @@ class Searcher:
         request: SearchRequest,
         *conditions: ColumnElement[bool],
     ) -> list[SearchHit]:
-        """Return those that are live and meet the conditions, with exact cosines and boosts; best first."""
+        """Return those that are live and meet the conditions, with boosts; best first."""
         mode, ids = request.mode, [MemoryId(i) for i in scored.ids.tolist()]
-        if mode is SearchMode.WORDS or not replica.slack:
-            rows = self._store.live(ids, *conditions)
-        else:
+        if _slack(replica, mode):
             live = self._store.candidates(ids, *conditions)
             rows = {i: candidate.memory for i, candidate in live.items()}
-            scored = _with_exact_cosines(query, live, scored, mode, replica.model_fingerprint)
+            scored = _with_exact_cosines(query, live, scored, replica.model_fingerprint)
+        else:
+            rows = self._store.live(ids, *conditions)
         hits = []
         for i, values, score in zip(
             scored.ids.tolist(), scored.terms.tolist(), scored.scores.tolist(), strict=True
@@ -278,6 +278,11 @@ class Searcher:
         ]
 
 
+def _slack(replica: IndexReplica, mode: SearchMode) -> float:
+    """Return how far scores may be off that are then made exact: those that are cosines alone."""
+    return replica.slack if mode is SearchMode.VECTOR else 0.0
+
+
 def _n_to_choose_from(request: SearchRequest) -> int:
     n = RERANKED if request.rerank else request.limit
     if request.diversity:
@@ -301,7 +306,6 @@ def _with_exact_cosines(
     query: Query,
     live: Mapping[MemoryId, Candidate],
     scored: Scored,
-    mode: SearchMode,
     model_fingerprint: str,
 ) -> Scored:
     """Return the same with the cosine of the query and each live memory from its row: of its nearest window.
@@ -316,7 +320,7 @@ def _with_exact_cosines(
         cosines = np.maximum.reduceat(cosines, np.cumsum(counts) - counts)
     good = [i for i, is_one in zip(ours, is_good.tolist(), strict=True) if is_one]
     exact = dict(zip(good, cosines.tolist(), strict=True))
-    terms = scored.terms.copy()
-    own = [exact.get(MemoryId(i), known) for i, known in zip(scored.ids.tolist(), terms[:, 0], strict=True)]
-    terms[:, 0] = own if mode is SearchMode.VECTOR else np.maximum(own, 0)
-    return weighted(mode, scored.ids, terms)
+    own = [
+        exact.get(MemoryId(i), s) for i, s in zip(scored.ids.tolist(), scored.scores.tolist(), strict=True)
+    ]
+    return weighted(SearchMode.VECTOR, scored.ids, np.array(own).reshape(-1, 1))

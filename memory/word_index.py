@@ -137,7 +137,8 @@ class WordIndex:
         """Return where these distinct terms stand in the texts of a namespace."""
         space = space_of(namespace)
         keys = keys_of(terms, space)
-        postings = [[segment.postings(key) for segment in self._segments] for key in keys]
+        by_segment = [segment.postings(keys) for segment in self._segments]
+        postings = list(zip(*by_segment, strict=True)) if by_segment else [()] * len(keys)
         n = self._n_memories[space]
         return WordMatches(
             segments=self._segments,
@@ -149,15 +150,11 @@ class WordIndex:
     def names(self, terms: Sequence[int], *, namespace: str) -> list[Ids]:
         """Return for each of these terms the handles of all that has an author of that name, ascending."""
         keys = keys_of(terms, space_of(namespace), names=True)
-        return [
-            np.concatenate(
-                [
-                    np.empty(0, dtype=np.int64),
-                    *(handles_of(number, s.postings(key)[0]) for number, s in enumerate(self._segments)),
-                ]
-            )
-            for key in keys
-        ]
+        found: list[list[Ids]] = [[np.empty(0, dtype=np.int64)] for _ in keys]
+        for number, segment in enumerate(self._segments):
+            for of_term, (docs, _) in zip(found, segment.postings(keys), strict=True):
+                of_term.append(handles_of(number, docs))
+        return [np.concatenate(of_term) for of_term in found]
 
     def agree(self, texts: Sequence[Text]) -> Flags:
         """Return bool (n,): whether what is kept of each of these memories, all here, is that of its text."""

@@ -81,15 +81,11 @@ class WordMatches:
         found: Floats = (self.idf[:, None] * (counts * (K1 + 1) / (counts + held))).sum(axis=0)
         return found
 
-    def best(self, k: int) -> Ids:
-        """Return the handles of the `k` best by BM25 and of those as good as the last; in no order."""
+    def scores(self) -> tuple[Ids, Floats]:
+        """Return the handles of all that have any of the terms, in no order, and the BM25 of each."""
         found = [self._scores(number) for number in range(len(self.segments))]
         handles = np.concatenate([np.empty(0, dtype=np.int64), *(handles for handles, _ in found)])
-        scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
-        if len(scores) <= k:
-            return handles
-        best: Ids = handles[scores >= np.partition(scores, -k)[-k]]
-        return best
+        return handles, np.concatenate([np.empty(0), *(scores for _, scores in found)])
 
     def _scores(self, number: int) -> tuple[Ids, Floats]:
         """Return the handles and the BM25 of all in a segment that have any of the terms."""

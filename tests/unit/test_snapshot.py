@@ -53,7 +53,7 @@ def snapshot_at(seq: int) -> Snapshot:
 def words_of(snapshot: Snapshot, namespace: str) -> list[int]:
     words = snapshot.words
     matches = words.matches(words.analyzer.query_terms("note"), namespace=namespace)
-    return sorted(words.ids_of(matches.best(100)).tolist())
+    return sorted(words.ids_of(matches.scores()[0]).tolist())
 
 
 def told(snapshot: Snapshot) -> dict[str, Any]:
