@@ -166,14 +166,20 @@ def _candidates(
 
 
 def _matching(content: Snapshot, matches: WordMatches, scope: Scope, *, n: int) -> Ids:
-    """Return the ids of the `n` of a scope that match the words best, or of all that match any."""
+    """Return the ids of the `n` of a scope that match the words best, or of all that match any.
+
+    Of equal ones, which are many where much was said again and again, it is those with the lowest ids.
+    """
     handles, scores = matches.scores()
     asked = n
     while True:
-        is_best = scores >= np.partition(scores, -asked)[-asked] if asked < len(scores) else slice(None)
-        kept = _narrowed(content, content.words.ids_of(handles[is_best]), scope)
-        if len(kept) >= n or asked >= len(scores):
-            return kept
+        least = np.partition(scores, -asked)[-asked] if asked < len(scores) else -math.inf
+        above, equal = (
+            np.sort(_narrowed(content, content.words.ids_of(handles[chosen]), scope))
+            for chosen in (scores > least, scores == least)
+        )
+        if len(above) + len(equal) >= n or asked >= len(scores):
+            return np.concatenate([above, equal[: max(0, n - len(above))]])
         asked *= 4
 
 
