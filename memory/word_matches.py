@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ B = 0.75
 """Of BM25: how far a long text is held against it, 0..1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WordMatches:
     """The postings of t terms in one namespace.
 
@@ -41,15 +42,10 @@ class WordMatches:
     n_memories: int
     mean_length: float
 
-    @property
-    def frequencies(self) -> Floats:
-        """float64 (t,): how many memories have each term."""
-        return np.array([sum(len(docs) for docs, _ in found) for found in self.postings], dtype=np.float64)
-
-    @property
+    @cached_property
     def idf(self) -> Floats:
         """float64 (t,)."""
-        there = self.frequencies
+        there = np.array([sum(len(docs) for docs, _ in found) for found in self.postings], dtype=np.float64)
         found: Floats = np.log1p((self.n_memories - there + 0.5) / (there + 0.5))
         return found
 
@@ -63,7 +59,7 @@ class WordMatches:
         found = np.zeros((len(self.postings), len(handles)))
         for number in range(len(self.segments)):
             here = np.flatnonzero(are_in(handles, number))
-            docs = docs_of(handles[here])
+            docs = docs_of(handles[here]).astype(np.int32)  # else a search casts what it looks through
             for term, of_segments in enumerate(self.postings):
                 theirs, counts = of_segments[number]
                 if len(theirs) and len(docs):
