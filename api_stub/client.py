@@ -12,16 +12,20 @@ from memory.cleanup import CleanupPolicy, CleanupReport, clean_up
 from memory.database import Database
 from memory.erasure import Erasure, ErasureReceipt
 from memory.errors import NoReranker, NotYetSearchable, SearchUnavailable
+from memory.filters import check_where
 from memory.index_traces import IndexTraces
+from memory.linking import Linking
 from memory.logs import log_as_a_library
 from memory.messages import DEFAULT_NAMESPACE, raw_memory, raw_of
 from memory.models import (
     Memory,
+    MemoryAssociation,
     MemoryId,
     MemoryState,
     MemoryType,
     Outcome,
     Receipt,
+    Related,
     SearchHit,
     Seq,
 )
@@ -30,6 +34,7 @@ from memory.revision import Revision
 from memory.search_request import SearchOptions, SearchRequest, search_request
 from memory.selector import selector
 from memory.status import Status, read_status
+from memory.store.associations import Associations
 from memory.store.dead_letters import DeadLetter, DeadLetters
 from memory.store.memories import MemoryStore
 from memory.store.pending import PendingRows
@@ -37,12 +42,16 @@ from memory.stream import IngestStream
 from memory.stream_watch import StreamWatch
 from memory.validation import (
     MAX_CONTEXT,
+    check_id,
+    check_limit,
+    check_name,
+    check_types,
     check_whole,
 )
 from memory.verdict import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from memory.settings import Settings
@@ -65,6 +74,7 @@ class MemoryClient:
         self._database = Database(settings.database_url)
         self._store = MemoryStore(self._database)
         self._dead_letters = DeadLetters(self._database)
+        self._linking = Linking(store=self._store, associations=Associations(self._database))
         self._stream = IngestStream(
             settings.redis_database_url("ingest"),
             max_waiting=settings.max_waiting,
@@ -309,6 +319,77 @@ class MemoryClient:
             self.producer.push_stored([raw], lane="fast")
         self._nudger.nudge("index")
         return raw.receipt
+
+    def list_memories(
+        self,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        memory_types: Iterable[MemoryType | str] | MemoryType | str | None = None,
+        where: Mapping[str, Any] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[Memory]:
+        """Return stored memories, searchable yet or not, newest first.
+
+        Args:
+            namespace: whose.
+            memory_types: only these types.
+            where: only what meets these conditions: see `memory.filters.check_where`.
+            after: the id of the last one of the page before.
+            limit: how many at most, 1..1000.
+
+        Raises:
+            InvalidMemory: an argument is not allowed; names it.
+            ServerAway: the database cannot be reached.
+
+        """
+        return self._store.page(
+            check_name("namespace", namespace),
+            check_types(memory_types),
+            None if where is None else check_where(where),
+            after=None if after is None else check_id("after", after),
+            limit=check_limit(limit),
+        )
+
+    def associate(
+        self,
+        memory_id: int,
+        related_memory_id: int,
+        relationship_type: str,
+        *,
+        strength: float = 1.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> MemoryAssociation:
+        """Link one stored memory to another: see `memory.linking.Linking.link`."""
+        return self._linking.link(
+            memory_id,
+            related_memory_id,
+            relationship_type=relationship_type,
+            strength=strength,
+            metadata=metadata,
+        )
+
+    def dissociate(self, memory_id: int, related_memory_id: int, relationship_type: str | None = None) -> int:
+        """Remove the link of this type from the one to the other, or all of them; return how many."""
+        return self._linking.unlink(memory_id, related_memory_id, relationship_type=relationship_type)
+
+    def related(
+        self,
+        memory_id: int,
+        *,
+        relationship_type: str | None = None,
+        min_strength: float = 0.0,
+        direction: str = "both",
+        depth: int = 1,
+    ) -> list[Related]:
+        """Return what is related to a stored memory: see `memory.linking.Linking.related`."""
+        return self._linking.related(
+            memory_id,
+            relationship_type=relationship_type,
+            min_strength=min_strength,
+            direction=direction,
+            depth=depth,
+        )
 
     def delete(self, memory_id: int) -> Seq:
         """Delete a memory: no search returns it from now on, and it never comes back under its uid.

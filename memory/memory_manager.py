@@ -11,21 +11,12 @@ from memory.embedding import CheckedEmbedder, EmbeddingModel
 from memory.errors import InvalidMemory, ManagerClosed, NotFound
 from memory.logs import log_as_a_library
 from memory.messages import DEFAULT_NAMESPACE, from_mapping, raw_memory
-from memory.models import Memory, MemoryAssociation, MemoryId, MemoryType
+from memory.models import Memory, MemoryAssociation, MemoryType
 from memory.one_process import OneProcess
-from memory.relations import MAX_DEPTH, related
 from memory.results import CleanupStats, RelatedMemory, SearchResult, relationship_of, result_of
 from memory.search_request import FurtherOptions, search_request
 from memory.settings import Settings, read_settings
-from memory.validation import (
-    MAX_CONTEXT,
-    check_direction,
-    check_metadata,
-    check_name,
-    check_number,
-    check_types,
-    check_whole,
-)
+from memory.validation import MAX_CONTEXT, check_id, check_name, check_number, check_types, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -171,7 +162,7 @@ class MemoryManager:
     def get_memory(self, memory_id: int) -> Memory | None:
         """Return the memory of this id, `None` if there is none or it was deleted."""
         try:
-            return self._open_process().store.get(_memory_id(memory_id))
+            return self._open_process().store.get(check_id("memory_id", memory_id))
         except NotFound:
             return None
 
@@ -193,7 +184,8 @@ class MemoryManager:
         """
         before = check_whole("before", before, low=0, high=MAX_CONTEXT)
         after = check_whole("after", after, low=0, high=MAX_CONTEXT)
-        return self._open_process().store.context(_memory_id(memory_id), before=before, after=after)
+        middle = check_id("memory_id", memory_id)
+        return self._open_process().store.context(middle, before=before, after=after)
 
     def update_memory(
         self,
@@ -221,7 +213,7 @@ class MemoryManager:
         """
         memory = self._open_process().with_model(
             lambda steps: steps.revision.revise(
-                _memory_id(memory_id),
+                check_id("memory_id", memory_id),
                 content=content,
                 metadata=metadata,
                 memory_type=memory_type,
@@ -239,7 +231,7 @@ class MemoryManager:
 
         """
         try:
-            self._open_process().store.delete(_memory_id(memory_id))
+            self._open_process().store.delete(check_id("memory_id", memory_id))
         except NotFound:
             return False
         self._open_process().index.hurry()
@@ -301,23 +293,20 @@ class MemoryManager:
             ServerAway: the database cannot be reached.
 
         """
-        return self._open_process().associations.put(
-            _memory_id(memory_id),
-            _memory_id(related_memory_id, field="related_memory_id"),
-            relationship_type=check_name("relationship_type", relationship_type),
-            strength=check_number("strength", strength, low=0, high=1),
-            metadata=check_metadata(metadata),
+        return self._open_process().linking.link(
+            memory_id,
+            related_memory_id,
+            relationship_type=relationship_type,
+            strength=strength,
+            metadata=metadata,
         )
 
     def delete_memory_association(
         self, memory_id: int, related_memory_id: int, relationship_type: str | None = None
     ) -> int:
         """Remove the link of this type from the one to the other, or all of them; return how many."""
-        kind = None if relationship_type is None else check_name("relationship_type", relationship_type)
-        return self._open_process().associations.remove(
-            _memory_id(memory_id),
-            _memory_id(related_memory_id, field="related_memory_id"),
-            relationship_type=kind,
+        return self._open_process().linking.unlink(
+            memory_id, related_memory_id, relationship_type=relationship_type
         )
 
     def get_related_memories(
@@ -347,22 +336,14 @@ class MemoryManager:
             ServerAway: the database cannot be reached.
 
         """
-        self._open_process().store.get(_memory_id(memory_id))
-        kind = None if relationship_type is None else check_name("relationship_type", relationship_type)
-        relations = related(
-            self._open_process().associations,
-            MemoryId(memory_id),
-            relationship_type=kind,
-            direction=check_direction(direction),
-            min_strength=check_number("min_strength", min_strength, low=0, high=1),
-            depth=check_whole("depth", depth, low=1, high=MAX_DEPTH),
+        found = self._open_process().linking.related(
+            memory_id,
+            relationship_type=relationship_type,
+            min_strength=min_strength,
+            direction=direction,
+            depth=depth,
         )
-        live = self._open_process().store.live([r.memory_id for r in relations])
-        return [
-            RelatedMemory(memory=live[r.memory_id], relationship=relationship_of(r))
-            for r in relations
-            if r.memory_id in live
-        ]
+        return [RelatedMemory(memory=one.memory, relationship=relationship_of(one.relation)) for one in found]
 
     def cleanup_old_memories(
         self,
@@ -485,7 +466,3 @@ def _load(embedding_model: str | Embedder | None, settings: Settings) -> Embedde
         precision=settings.embedding_precision,
         cache=settings.model_cache,
     )
-
-
-def _memory_id(value: int, *, field: str = "memory_id") -> MemoryId:
-    return MemoryId(check_whole(field, value, low=1, high=2**63 - 1))

@@ -151,8 +151,8 @@ def from_mapping(data: object, *, max_content_bytes: int) -> RawMemory:
     return raw_memory(data["content"], max_content_bytes=max_content_bytes, **given)
 
 
-def decode_object(text: str | bytes) -> dict[str, Any]:
-    """Decode one JSON object, as on a line of a JSONL file. NaN and Infinity are refused.
+def decode_object(text: str | bytes, *, field: str = "memory") -> dict[str, Any]:
+    """Decode one JSON object, as on a line of a JSONL file; `field` names it. NaN and Infinity are refused.
 
     Raises:
         InvalidMemory: it is none; says why.
@@ -160,7 +160,7 @@ def decode_object(text: str | bytes) -> dict[str, Any]:
     """
     data = _load(text)
     if not isinstance(data, dict):
-        raise InvalidMemory(field="memory", value=data, allowed="a JSON object")
+        raise InvalidMemory(field=field, value=data, allowed="a JSON object")
     return data
 
 

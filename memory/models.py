@@ -133,6 +133,18 @@ class MemoryAssociation:
     metadata: Metadata
     created_at: datetime
 
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return {
+            "id": self.id,
+            "memory_id": self.memory_id,
+            "related_memory_id": self.related_memory_id,
+            "relationship_type": self.relationship_type,
+            "strength": self.strength,
+            "metadata": self.metadata,
+            "created_at": self.created_at.isoformat(),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
@@ -177,6 +189,17 @@ class Relation:
             metadata=data["metadata"],
             path=path,
         )
+
+
+class Related(NamedTuple):
+    """A memory, and how it is related to the one asked about."""
+
+    memory: Memory
+    relation: Relation
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the memory's mapping with `relation` added."""
+        return {**self.memory.as_json(), "relation": self.relation.as_json()}
 
 
 class ScoreTerm(NamedTuple):

@@ -12,6 +12,7 @@ import structlog
 from memory.database import Database
 from memory.errors import ModelMismatch, ServerAway
 from memory.ingestion import Ingestion
+from memory.linking import Linking
 from memory.local_index import LocalIndex
 from memory.reembedding import reembed, tidy
 from memory.reranker import Reranker
@@ -77,6 +78,7 @@ class OneProcess:
             self.database.upgrade()
             self.store = MemoryStore(self.database)
             self.associations = Associations(self.database)
+            self.linking = Linking(store=self.store, associations=self.associations)
             embedder = load_model()
             self.index = self._open_index(embedder)
             self._steps = self._steps_with(embedder)

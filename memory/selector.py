@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from memory.errors import InvalidMemory
 from memory.models import MemoryId
-from memory.validation import check_name, check_whole
+from memory.validation import check_id, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
 
     from memory.messages import Label
-
-_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +43,7 @@ def selector(
         InvalidMemory: names what is wrong.
 
     """
-    chosen = sorted({check_whole("id", i, low=1, high=_LARGEST_ID) for i in ids or ()})
+    chosen = sorted({check_id("id", i) for i in ids or ()})
     named = namespace is not None or source is not None
     if chosen and named:
         raise InvalidMemory(field="id", value=chosen, allowed="alone: without a namespace and a source")
@@ -54,5 +52,5 @@ def selector(
     return Selector(
         namespace=None if namespace is None else check_name("namespace", namespace),
         source=None if source is None else check_name("source", source),
-        ids=tuple(MemoryId(i) for i in chosen),
+        ids=tuple(chosen),
     )

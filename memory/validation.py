@@ -12,7 +12,7 @@ from typing import Any
 from dateutil import parser as dateutil_parser
 
 from memory.errors import InvalidMemory
-from memory.models import Direction, MemoryType, Metadata
+from memory.models import Direction, MemoryId, MemoryType, Metadata
 
 MAX_CONTENT_BYTES = 1024 * 1024
 """No setting may allow more than this for one memory."""
@@ -92,6 +92,11 @@ def check_whole(field: str, value: object, *, low: int, high: int) -> int:
     if not isinstance(value, bool) and isinstance(value, int | Integral) and low <= int(value) <= high:
         return int(value)
     raise InvalidMemory(field=field, value=value, allowed=f"a whole number in {low}..{high}")
+
+
+def check_id(field: str, value: object) -> MemoryId:
+    """Return a memory's number: a whole one from 1."""
+    return MemoryId(check_whole(field, value, low=1, high=_LARGEST_INT))
 
 
 def check_flag(field: str, value: object) -> bool:

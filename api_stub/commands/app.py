@@ -6,9 +6,10 @@ import sys
 
 import typer
 
-from api_stub.commands import db, demo, dlq, maintain, memories, reembed, up
+from api_stub.commands import associations, db, demo, dlq, maintain, memories, reembed, up
 from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
+from api_stub.commands.listing import list_memories
 from api_stub.commands.output import Exit, err
 from api_stub.commands.search import search
 from memory.errors import (
@@ -37,9 +38,13 @@ app.command()(memories.add)
 app.command()(ingest)
 app.command()(search)
 app.command()(memories.get)
+app.command("list")(list_memories)
 app.command()(memories.context)
 app.command()(memories.update)
 app.command()(memories.delete)
+app.command()(associations.associate)
+app.command()(associations.dissociate)
+app.command()(associations.related)
 app.command()(maintain.cleanup)
 app.command()(erase)
 app.command()(maintain.status)

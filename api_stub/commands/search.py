@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json as json_
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,8 +11,7 @@ from rich.table import Table
 from api_stub.client import MemoryClient
 from api_stub.commands.output import JsonOption, NamespaceOption, err, out, plain, print_json
 from memory.boosts import DEFAULT_HALF_LIFE_DAYS
-from memory.errors import InvalidMemory
-from memory.messages import DEFAULT_NAMESPACE
+from memory.messages import DEFAULT_NAMESPACE, decode_object
 from memory.prompt_text import prompt_text
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ def search(
             since=since,
             until=until,
             read_times=read_times,
-            where=None if where is None else _read(where),
+            where=None if where is None else decode_object(where, field="where"),
             recency=recency,
             importance=importance,
             access=access,
@@ -106,13 +104,6 @@ def search(
         if explain:
             out.print(_explained(hits))
         _tell_more(hits, limit=limit)
-
-
-def _read(where: str) -> Any:
-    try:
-        return json_.loads(where)
-    except ValueError:
-        raise InvalidMemory(field="where", value=where, allowed="JSON") from None
 
 
 def _tell_more(hits: Sequence[SearchHit], *, limit: int) -> None:

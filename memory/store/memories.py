@@ -184,6 +184,35 @@ class MemoryStore:
         with self._database.read() as connection:
             return {MemoryId(row.id): memory_of(row) for row in connection.execute(statement)}
 
+    def page(
+        self,
+        namespace: str,
+        memory_types: Sequence[MemoryType] | None,
+        where: Filter | None,
+        *,
+        after: MemoryId | None,
+        limit: int,
+    ) -> list[Memory]:
+        """Return the first live memories that meet the conditions, embedded or not, newest first.
+
+        Args:
+            namespace: whose.
+            memory_types: only these types, if given.
+            where: only what meets this filter, if given.
+            after: only those that are older than this one: its id is the cursor of the next page.
+            limit: how many at most.
+
+        """
+        before = [] if after is None else [memories.c.id < after]
+        statement = (
+            select(*MEMORY_COLUMNS)
+            .where(LIVE, memories.c.namespace == namespace, *before, *self._narrowed(memory_types, where))
+            .order_by(memories.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [memory_of(row) for row in connection.execute(statement)]
+
     def conditions(
         self, namespace: str, memory_types: Sequence[MemoryType] | None, where: Filter | None
     ) -> list[ColumnElement[bool]]:

@@ -135,6 +135,46 @@ def test_the_library_finds_the_same_in_the_same_memories(stack: Stack, tmp_path:
             assert [r["score"] for r in here] == pytest.approx([hit.score for hit in there], abs=1e-5)
 
 
+def test_stored_memories_can_be_listed_page_by_page_and_by_conditions(stack: Stack) -> None:
+    drafts = [{"content": f"note {n}", "namespace": "list", "metadata": {"n": n}} for n in range(7)]
+    with stack.client() as client:
+        client.wait(client.enqueue_many(drafts), timeout_s=30)
+        first = client.list_memories(namespace="list", limit=4)
+        rest = client.list_memories(namespace="list", limit=4, after=first[-1].id)
+        assert [memory.content for memory in first + rest] == [f"note {n}" for n in reversed(range(7))]
+        [one] = client.list_memories(namespace="list", where={"metadata.n": 3})
+        shown = json.loads(
+            stack.memory("list", "-n", "list", "--where", '{"metadata.n": 3}', "--json").stdout
+        )
+        assert shown == {"namespace": "list", "memories": [one.as_json()]}
+        assert client.list_memories(namespace="list", memory_types="task") == []
+    refused = stack.memory("list", "--where", "[1]", expect=2)
+    assert "where = [1]: must be a JSON object" in refused.stderr
+
+
+def test_memories_can_be_linked_and_a_search_brings_what_is_linked(stack: Stack) -> None:
+    with stack.client() as client:
+        receipts = client.enqueue_many(
+            [{"content": content, "namespace": "links"} for content in ("the vet", "the bill", "the sea")]
+        )
+        vet, bill, sea = (outcome.id for outcome in client.wait(receipts, timeout_s=30))
+        assert vet
+        assert bill
+        assert sea
+        made = client.associate(vet, bill, "led_to", strength=0.5)
+        assert (made.memory_id, made.related_memory_id, made.strength) == (vet, bill, 0.5)
+        stack.memory("associate", str(bill), str(sea), "reminds_of", "--strength", "0.5")
+        assert [r.memory.id for r in client.related(vet)] == [bill]
+        found = json.loads(stack.memory("related", str(vet), "--depth", "2", "--json").stdout)["related"]
+        assert [(one["id"], one["relation"]["strength"]) for one in found] == [(bill, 0.5), (sea, 0.25)]
+        hits = client.search("the vet", namespace="links", limit=1, expand=2)
+        assert [hit.memory.id for hit in hits] == [vet, bill]
+        assert client.dissociate(vet, bill) == 1
+        assert client.related(vet) == []
+    assert "linked to" in stack.memory("associate", str(vet), str(sea), "near").stdout
+    stack.memory("associate", str(vet), "999999", "near", expect=4)
+
+
 def test_a_search_for_a_write_of_the_future_says_not_yet_instead_of_nothing(stack: Stack) -> None:
     with stack.client() as client, pytest.raises(NotYetSearchable):
         client.search("anything", min_seq=10**9, timeout_s=1)
