@@ -221,3 +221,16 @@ associations = Table(
     CheckConstraint("from_id <> to_id", name="no_self_loop"),
     CheckConstraint("strength BETWEEN 0 AND 1", name="strength_range"),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),  # random, and a part of the key
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of the other part, which nobody can guess
+    Column("scopes", _Json, nullable=False),
+    Column("namespaces", _Json),  # NULL: all of them
+    Column("requests_a_minute", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+)

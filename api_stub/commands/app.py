@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from api_stub.commands import associations, db, demo, dlq, maintain, memories, reembed, up
+from api_stub.commands import associations, db, demo, dlq, keys, maintain, memories, reembed, up
 from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
 from api_stub.commands.listing import list_memories
@@ -54,6 +54,7 @@ app.command()(reembed.reembed)
 app.command()(demo.demo)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
+app.add_typer(keys.app, name="keys")
 
 _EXIT_OF: tuple[tuple[type[MemorySystemError], Exit], ...] = (
     (InvalidMemory, Exit.USAGE),
