@@ -33,10 +33,10 @@ from memory.replies import Replies
 from memory.revision import Revision
 from memory.search_request import SearchOptions, SearchRequest, search_request
 from memory.selector import selector
-from memory.status import Status, read_status
+from memory.status import Status, read_status, read_vitals
 from memory.store.associations import Associations
 from memory.store.dead_letters import DeadLetter, DeadLetters
-from memory.store.memories import MemoryStore
+from memory.store.memories import Counts, MemoryStore
 from memory.store.pending import PendingRows
 from memory.stream import IngestStream
 from memory.stream_watch import StreamWatch
@@ -48,7 +48,7 @@ from memory.validation import (
     check_types,
     check_whole,
 )
-from memory.verdict import Limits
+from memory.verdict import Limits, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -455,6 +455,24 @@ class MemoryClient:
     def status(self) -> Status:
         """Return the counts by state, what lags, and the verdict: whether somebody must look."""
         return read_status(self._database, self._watch, limits=Limits.of(self._settings))
+
+    def verdict(self) -> Verdict:
+        """Return the verdict alone: cheap, however many memories there are.
+
+        Raises:
+            ServerAway: Redis or the database cannot be reached.
+
+        """
+        return judge(read_vitals(self._database, self._watch), Limits.of(self._settings))
+
+    def counts(self, *, namespace: str) -> Counts:
+        """Count a namespace's memories by state.
+
+        Raises:
+            ServerAway: the database cannot be reached.
+
+        """
+        return self._store.counts(namespace=check_name("namespace", namespace))
 
     def verify(self, *, repair: bool = False, timeout_s: float = 600) -> dict[str, Any]:
         """Let the indexer audit its index, the snapshots, the rows, the events and the streams.

@@ -44,7 +44,7 @@ class Reranker:
             NoReranker: none is set, or it cannot be loaded.
 
         """
-        if not texts:
+        if self._name is not None and not texts:
             return np.empty(0)
         with self._turn:
             model = self._loaded()

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from api_stub.commands import associations, db, demo, dlq, keys, maintain, memories, reembed, up
+from api_stub.commands.api import api
 from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
 from api_stub.commands.listing import list_memories
@@ -52,6 +53,7 @@ app.command()(maintain.verify)
 app.command()(maintain.doctor)
 app.command()(reembed.reembed)
 app.command()(demo.demo)
+app.command()(api)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, true, update
 
 from memory.database import Database, database_now
 from memory.errors import NotFound
@@ -345,20 +345,21 @@ class MemoryStore:
                 )
         return found
 
-    def counts(self) -> Counts:
-        """Count memories by state, all at one instant."""
+    def counts(self, *, namespace: str | None = None) -> Counts:
+        """Count memories by state, all at one instant; of one namespace if given."""
+        whose = true() if namespace is None else memories.c.namespace == namespace
         unapplied = (
             select(func.count(func.distinct(index_events.c.memory_id)))
             .join(memories, memories.c.id == index_events.c.memory_id)
-            .where(INDEXED, index_events.c.seq > select(index_state.c.applied_seq).scalar_subquery())
+            .where(INDEXED, whose, index_events.c.seq > select(index_state.c.applied_seq).scalar_subquery())
         )
         with self._database.snapshot() as connection:
             by_status = {
                 (row.status, row.live): row.n
                 for row in connection.execute(
-                    select(memories.c.status, LIVE.label("live"), func.count().label("n")).group_by(
-                        memories.c.status, LIVE
-                    )
+                    select(memories.c.status, LIVE.label("live"), func.count().label("n"))
+                    .where(whose)
+                    .group_by(memories.c.status, LIVE)
                 )
             }
             n_unapplied = connection.scalar(unapplied) or 0

@@ -1,0 +1,57 @@
+"""`memory api`: the HTTP API over a running stack."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+import typer
+
+from api_stub.commands.output import err
+from api_stub.home import connected_settings
+from memory.errors import SettingsError
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    development: Annotated[
+        bool, typer.Option("--dev", help="Answer without a key too; on loopback alone.")
+    ] = False,
+) -> None:
+    """Serve the HTTP API. A key is needed: `memory keys create`.
+
+    Example: memory api --port 8080
+    """
+    try:
+        import uvicorn  # noqa: PLC0415 (an extra)
+
+        from api_stub.http_api.app import make_app  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        message = f"memory api: {error.name} is not installed: pip install 'everkept[api]'"
+        raise SettingsError(message) from None
+    if development and not _is_loopback(host):
+        raise SettingsError(f"--dev answers to anybody who can reach it: --host {host} is not loopback")
+    settings = connected_settings()
+    if development:
+        err.print(
+            "memory api: DEVELOPMENT MODE: anybody on this machine may read and change every memory",
+            markup=False,
+        )
+    err.print(f"memory api: http://{host}:{port}/docs", markup=False)
+    # Not one line a request: a path may tell what is in a memory.
+    uvicorn.run(
+        make_app(settings, is_open=development),
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

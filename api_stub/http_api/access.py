@@ -1,0 +1,157 @@
+"""Who asks, and what they may: keys, scopes, namespaces, and how often."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from limits import parse
+from limits.errors import StorageError
+
+from api_stub.http_api.problems import Refused
+from memory.api_keys import ApiKey, KeyScope
+from memory.messages import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from limits.strategies import RateLimiter
+
+    from memory.models import Memory
+    from memory.store.api_keys import ApiKeys
+
+REVOKED_WITHIN_S = 5.0
+"""A revoked key may open doors for so long."""
+
+_MOST_KNOWN = 10_000
+_BEARER = HTTPBearer(auto_error=False, description="A key of `memory keys create`.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, in a header of its own.")
+
+
+_ANYBODY = ApiKey(
+    id="anybody",
+    name="development mode",
+    scopes=frozenset(KeyScope),
+    namespaces=None,
+    requests_a_minute=1,
+    created_at=datetime.fromtimestamp(0, UTC),
+)
+
+
+class Doorkeeper:
+    """Knows keys by their text, and counts their requests."""
+
+    def __init__(self, keys: ApiKeys, limiter: RateLimiter, *, is_open: bool) -> None:
+        self._keys = keys
+        self._limiter = limiter
+        self._is_open = is_open
+        self._known: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def admit(self, text: str | None) -> ApiKey:
+        """Return the key of this text.
+
+        Raises:
+            Refused: there is none, or it has made its requests of this minute.
+
+        """
+        if text is None and self._is_open:
+            return _ANYBODY
+        key = self._find(text) if text else None
+        if key is None:
+            detail = "a key is needed: Authorization: Bearer mem_…, or X-API-Key"
+            if text:
+                detail = "this key is unknown or revoked"
+            raise Refused(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+        self._count(key)
+        return key
+
+    def _find(self, text: str) -> ApiKey | None:
+        now = time.monotonic()
+        with self._lock:
+            seen = self._known.get(text)
+        if seen and seen[0] > now:
+            return seen[1]
+        key = self._keys.find(text)
+        with self._lock:
+            self._known[text] = now + REVOKED_WITHIN_S, key
+            self._known.move_to_end(text)
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return key
+
+    def _count(self, key: ApiKey) -> None:
+        allowed = parse(f"{key.requests_a_minute}/minute")
+        try:
+            if self._limiter.hit(allowed, "api", key.id):
+                return
+            reset_at, _ = self._limiter.get_window_stats(allowed, "api", key.id)
+        except StorageError:
+            return  # Redis is away: the request itself will say so, if it needs it
+        wait_s = max(1, round(reset_at - time.time()))
+        raise Refused(
+            429,
+            "too-many-requests",
+            f"this key may make {key.requests_a_minute} requests a minute",
+            headers={"Retry-After": str(wait_s)},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request, and what for."""
+
+    key: ApiKey
+    scope: KeyScope
+
+    def namespace(self, given: str | None) -> str:
+        """Return the namespace of a request: the one given, else the key's only one, else `default`.
+
+        Raises:
+            Refused: it is not one of the key's.
+
+        """
+        own = self.key.namespaces
+        name = given or (own[0] if own and len(own) == 1 else DEFAULT_NAMESPACE)
+        if own is not None and name not in own:
+            raise Refused(404, "not-found", f"no namespace {name!r}")
+        return name
+
+    def sees(self, memory: Memory) -> Memory:
+        """Return a memory that is one of the key's.
+
+        Raises:
+            Refused: it is not, which is said as if it were not there.
+
+        """
+        if self.key.namespaces is not None and memory.namespace not in self.key.namespaces:
+            raise Refused(404, "not-found", f"no live memory with id {memory.id}")
+        return memory
+
+
+def caller(scope: KeyScope) -> Callable[..., Caller]:
+    """Return the dependency of an endpoint that needs this scope."""
+
+    def admitted(
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        header: Annotated[str | None, Security(_HEADER)],
+    ) -> Caller:
+        doorkeeper: Doorkeeper = request.app.state.doorkeeper
+        key = doorkeeper.admit(bearer.credentials if bearer else header)
+        if scope not in key.scopes:
+            raise Refused(403, "scope-missing", f"this key has no scope {scope.value!r}")
+        return Caller(key, scope)
+
+    return admitted
+
+
+Reader = Annotated[Caller, Depends(caller(KeyScope.READ))]
+Writer = Annotated[Caller, Depends(caller(KeyScope.WRITE))]
+Admin = Annotated[Caller, Depends(caller(KeyScope.ADMIN))]

@@ -1,0 +1,54 @@
+"""What an operator does over HTTP: clean up, erase, count."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from api_stub.client import MemoryClient
+from api_stub.http_api.access import Admin
+from api_stub.http_api.bodies import CleanupBody, CleanupOut, EraseBody, Name, StatsOut
+from memory.cleanup import CleanupPolicy
+from memory.validation import check_types
+
+router = APIRouter(prefix="/v1", tags=["operate"])
+
+
+@router.post("/cleanup")
+def clean_up(request: Request, caller: Admin, body: CleanupBody) -> CleanupOut:
+    """Forget what is both old and unimportant; without `"dry_run": false` only count it."""
+    client: MemoryClient = request.app.state.client
+    policy = CleanupPolicy(
+        max_age_days=body.max_age_days,
+        min_importance=body.min_importance,
+        memory_types=check_types(body.memory_types),
+        namespace=caller.namespace(body.namespace),
+    )
+    report = client.cleanup(policy, dry_run=body.dry_run, force=body.force)
+    return CleanupOut.model_validate(report.as_json())
+
+
+@router.post("/erase")
+def erase(request: Request, caller: Admin, body: EraseBody) -> dict[str, Any]:
+    """Erase memories wherever they are and look again; the answer is the receipt. A dry run counts them."""
+    client: MemoryClient = request.app.state.client
+    receipt = client.erase(
+        namespace=caller.namespace(body.namespace), source=body.source, dry_run=body.dry_run
+    )
+    return receipt.as_json()
+
+
+@router.get("/stats")
+def stats(request: Request, caller: Admin, namespace: Annotated[Name | None, Query()] = None) -> StatsOut:
+    """Count the memories of a namespace."""
+    client: MemoryClient = request.app.state.client
+    name = caller.namespace(namespace)
+    counts = client.counts(namespace=name)
+    return StatsOut(
+        namespace=name,
+        stored=counts.stored,
+        searchable=counts.searchable,
+        pending=counts.pending,
+        deleted=counts.deleted,
+    )

@@ -1,0 +1,293 @@
+"""What travels over HTTP: requests that are refused where anything is unknown, and answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from memory.models import MemoryState
+from memory.validation import MAX_LIMIT, MAX_NAME_LENGTH
+
+MOST_AT_ONCE = 500
+"""As many as the queue takes at once: all of them are accepted, or none."""
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+Share = Annotated[float, Field(ge=0, le=1)]
+TypeName = Literal["episodic", "semantic", "reflection", "task", "preference", "response"]
+Metadata = dict[str, Any]
+
+
+class Request(BaseModel):
+    """Anything sent: strict, so that true is no number and 1 no text, and without unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Draft(Request):
+    """A memory that is handed over."""
+
+    content: Annotated[str, Field(min_length=1, examples=["Inês is allergic to hazelnuts"])]
+    memory_type: TypeName = "episodic"
+    source: Name = "user"
+    metadata: Annotated[Metadata, Field(examples=[{"importance": 0.9, "author": "Inês"}])] = {}
+    uid: Annotated[Name | None, Field(description="Idempotency key: the same one again adds nothing.")] = None
+    created_at: Annotated[
+        str | None, Field(description="ISO 8601; now where absent.", examples=["2025-03-04T18:12:09+00:00"])
+    ] = None
+
+
+class CreateMemories(Request):
+    """One memory or many, all of one namespace."""
+
+    namespace: Name | None = None
+    memories: Annotated[list[Draft], Field(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class UpdateMemory(Request):
+    """What is to be changed of a memory; the rest stays."""
+
+    content: Annotated[str | None, Field(min_length=1)] = None
+    memory_type: TypeName | None = None
+    source: Name | None = None
+    metadata: Annotated[
+        Metadata | None, Field(description="Merged into what is there (RFC 7396): null removes a key.")
+    ] = None
+
+
+class SearchBody(Request):
+    """A search; docs/search.md says what each option means."""
+
+    query: Annotated[str, Field(min_length=1, examples=["What must she not eat?"])]
+    namespace: Name | None = None
+    memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 5
+    min_score: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    mode: Literal["hybrid", "vector", "words"] = "hybrid"
+    where: Annotated[Metadata | None, Field(examples=[{"metadata.author": "Inês"}])] = None
+    source: Annotated[list[Name] | None, Field(min_length=1, max_length=MAX_LIMIT)] = None
+    since: str | None = None
+    until: str | None = None
+    read_times: bool = False
+    now: str | None = None
+    recency: Share = 0.0
+    importance: Share = 0.0
+    access: Share = 0.0
+    half_life_days: Annotated[float, Field(ge=0.001, le=36525)] = 30.0
+    diversity: Share = 0.0
+    distinct: bool = False
+    rerank: bool = False
+    after: str | None = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=10_000_000)] = None
+    explain: bool = False
+    expand: Annotated[int, Field(ge=0, le=MAX_LIMIT)] = 0
+    context: Annotated[int, Field(ge=0, le=10)] = 0
+    min_seq: Annotated[int | None, Field(ge=0, le=2**63 - 1, description="The write that must be seen.")] = (
+        None
+    )
+    wait_s: Annotated[float | None, Field(gt=0, le=30, description="How long to wait for it.")] = None
+
+
+class Link(Request):
+    """An association from one memory to another of its namespace."""
+
+    related_memory_id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    relationship_type: Annotated[Name, Field(examples=["caused_by"])]
+    strength: Share = 1.0
+    metadata: Metadata = {}
+
+
+class CleanupBody(Request):
+    """What is forgotten: what is both older and less important than these."""
+
+    namespace: Name | None = None
+    max_age_days: Annotated[float, Field(ge=0, le=100_000)] = 30.0
+    min_importance: Share = 0.3
+    memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
+    dry_run: bool = True
+    force: Annotated[bool, Field(description="Past the brake.")] = False
+
+
+class EraseBody(Request):
+    """What is erased wherever it is: a namespace, or only what it has from one source."""
+
+    namespace: Name | None = None
+    source: Name | None = None
+    dry_run: bool = True
+
+
+class MemoryOut(BaseModel):
+    """A stored memory."""
+
+    id: int
+    uid: str
+    namespace: str
+    content: str
+    memory_type: str
+    source: str
+    metadata: Metadata
+    importance: float | None
+    created_at: datetime
+    last_access_at: datetime | None
+    version: int
+
+
+class MemoriesOut(BaseModel):
+    """A page of stored memories, newest first."""
+
+    memories: list[MemoryOut]
+    next: Annotated[str | None, Field(description="`cursor` of the next page; absent at the end.")] = None
+
+
+class ContextOut(BaseModel):
+    """A memory with what was said around it, in order."""
+
+    memories: list[MemoryOut]
+
+
+class TermOut(BaseModel):
+    """A part of a score."""
+
+    value: float
+    weight: float
+
+
+class RelationOut(BaseModel):
+    """How a memory is related to the one asked about."""
+
+    type: str
+    strength: float
+    direction: str
+    metadata: Metadata
+    depth: int
+    path: list[int]
+
+
+class RelatedOut(MemoryOut):
+    """A memory, and how it is related."""
+
+    relation: RelationOut
+
+
+class RelatedMemoriesOut(BaseModel):
+    """What is related to a memory, the strongest first."""
+
+    related: list[RelatedOut]
+
+
+class HitOut(MemoryOut):
+    """One answer of a search."""
+
+    score: float
+    rank: int
+    terms: dict[str, TermOut] | None = None
+    boosts: dict[str, TermOut] | None = None
+    rerank_ms: float | None = None
+    cursor: str | None = None
+    relation: RelationOut | None = None
+    before: list[MemoryOut] | None = None
+    after: list[MemoryOut] | None = None
+
+
+class SearchOut(BaseModel):
+    """What was found, best first."""
+
+    results: list[HitOut]
+    next: Annotated[str | None, Field(description="`after` of the next page; absent at the end.")] = None
+
+
+class ItemOut(BaseModel):
+    """How far one memory of an operation has come."""
+
+    uid: str
+    state: MemoryState
+    id: int | None
+    seq: int | None
+    reason: str | None
+
+
+class RejectedOut(BaseModel):
+    """A memory that was refused, by its position in what was handed over."""
+
+    position: int
+    reason: str
+
+
+class CountsOut(BaseModel):
+    """How many of an operation's memories are in each state."""
+
+    accepted: int = 0
+    stored: int = 0
+    searchable: int = 0
+    dead: int = 0
+    deleted: int = 0
+    rejected: int = 0
+
+
+class OperationOut(BaseModel):
+    """How far a hand-over has come."""
+
+    id: str
+    namespace: str
+    status: Annotated[
+        Literal["running", "succeeded", "partly", "failed"],
+        Field(description="running until no memory changes its state any more"),
+    ]
+    counts: CountsOut
+    seq: Annotated[int | None, Field(description="`min_seq` of a search that must see all of it.")]
+    memories: list[ItemOut]
+    rejected: list[RejectedOut]
+    created_at: datetime
+
+
+class DeletedOut(BaseModel):
+    """A memory that is gone for good."""
+
+    id: int
+    state: Literal["deleted"] = "deleted"
+    seq: int
+
+
+class AssociationOut(BaseModel):
+    """A directed link between two memories."""
+
+    id: int
+    memory_id: int
+    related_memory_id: int
+    relationship_type: str
+    strength: float
+    metadata: Metadata
+    created_at: datetime
+
+
+class RemovedOut(BaseModel):
+    """How many links were removed."""
+
+    removed: int
+
+
+class CleanupOut(BaseModel):
+    """What a cleanup found and did."""
+
+    total_found: int
+    deleted: int
+    skipped: int
+    dry_run: bool
+
+
+class StatsOut(BaseModel):
+    """How many memories of a namespace are in each state."""
+
+    namespace: str
+    stored: int
+    searchable: int
+    pending: int
+    deleted: int
+
+
+class HealthOut(BaseModel):
+    """Whether this process, or the pipeline, is well."""
+
+    status: Literal["ok", "not-ready"]
+    reasons: list[str] = []

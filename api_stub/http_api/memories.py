@@ -1,0 +1,234 @@
+"""Memories over HTTP: hand over, get, list, change, delete, and what hangs together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from api_stub.client import MemoryClient
+from api_stub.http_api.access import Reader, Writer
+from api_stub.http_api.bodies import (
+    AssociationOut,
+    ContextOut,
+    CreateMemories,
+    DeletedOut,
+    Link,
+    MemoriesOut,
+    MemoryOut,
+    Name,
+    OperationOut,
+    RelatedMemoriesOut,
+    RemovedOut,
+    TypeName,
+    UpdateMemory,
+)
+from api_stub.http_api.operations import Prefer, wait
+from api_stub.http_api.problems import Refused
+from memory.messages import decode_object
+from memory.operations import Operations, new_operation, new_operation_id
+
+if TYPE_CHECKING:
+    from memory.models import Memory
+    from memory.operations import Operation
+
+IdPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        description="The same request under the same key again is carried out once, for a week.",
+    ),
+]
+
+router = APIRouter(prefix="/v1/memories", tags=["memories"])
+
+
+@router.post("", status_code=202)
+def create_memories(
+    request: Request,
+    response: Response,
+    caller: Writer,
+    body: CreateMemories,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
+) -> OperationOut:
+    """Hand over memories. 202 says that they are accepted: none of them is lost from here on."""
+    client: MemoryClient = request.app.state.client
+    operations: Operations = request.app.state.operations
+    namespace = caller.namespace(body.namespace)
+    operation_id, known = new_operation_id(), None
+    if idempotency_key is not None:
+        digest = hashlib.sha256(f"{namespace} {body.model_dump_json()}".encode()).hexdigest()
+        operation_id, is_same = operations.claim(caller.key.id, idempotency_key, digest=digest)
+        if not is_same:
+            detail = "this Idempotency-Key was used for another request"
+            raise Refused(422, "idempotency-key-reused", detail)
+        known = operations.get(operation_id)
+    drafts = [
+        {
+            **draft.model_dump(exclude_none=True),
+            "namespace": namespace,
+            "uid": draft.uid or f"{operation_id}:{place}",
+        }
+        for place, draft in enumerate(body.memories)
+    ]
+    operation = known or _hand_over(client, new_operation(operation_id, namespace=namespace), drafts)
+    if known is None:
+        operations.save(operation)
+    found = wait(client, operation, prefer, response)
+    response.headers["Location"] = f"/v1/operations/{operation.id}"
+    if found.status == "running":
+        response.headers["Retry-After"] = "1"
+    return found
+
+
+@router.get("")
+def list_memories(
+    request: Request,
+    caller: Reader,
+    namespace: Annotated[Name | None, Query()] = None,
+    memory_type: Annotated[list[TypeName] | None, Query()] = None,
+    where: Annotated[
+        str | None, Query(description='Conditions as JSON: {"metadata.author": "Inês"}.')
+    ] = None,
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> MemoriesOut:
+    """List stored memories, newest first, searchable yet or not."""
+    client: MemoryClient = request.app.state.client
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor[:20]) < 2**63):
+        raise Refused(422, "invalid", f"cursor = {cursor!r}: must be `next` of a page")
+    found = client.list_memories(
+        namespace=caller.namespace(namespace),
+        memory_types=memory_type,
+        where=None if where is None else decode_object(where, field="where"),
+        after=None if cursor is None else int(cursor),
+        limit=limit,
+    )
+    return MemoriesOut(
+        memories=[_out(memory) for memory in found],
+        next=str(found[-1].id) if len(found) == limit else None,
+    )
+
+
+@router.get("/{memory_id}")
+def get_memory(request: Request, caller: Reader, memory_id: IdPath) -> MemoryOut:
+    """Return a stored memory."""
+    client: MemoryClient = request.app.state.client
+    return _out(caller.sees(client.get(memory_id)))
+
+
+@router.get("/{memory_id}/context")
+def get_context(
+    request: Request,
+    caller: Reader,
+    memory_id: IdPath,
+    before: Annotated[int, Query(ge=0, le=100)] = 2,
+    after: Annotated[int, Query(ge=0, le=100)] = 2,
+) -> ContextOut:
+    """Return a memory with what was said around it in its conversation."""
+    client: MemoryClient = request.app.state.client
+    caller.sees(client.get(memory_id))
+    found = client.context(memory_id, before=before, after=after)
+    return ContextOut(memories=[_out(memory) for memory in found])
+
+
+@router.patch("/{memory_id}", status_code=202)
+def update_memory(
+    request: Request,
+    response: Response,
+    caller: Writer,
+    memory_id: IdPath,
+    body: UpdateMemory,
+    prefer: Prefer = None,
+) -> OperationOut:
+    """Change what is given of a memory. It is stored at once; a new content is embedded behind it."""
+    client: MemoryClient = request.app.state.client
+    operations: Operations = request.app.state.operations
+    caller.sees(client.get(memory_id))
+    receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
+    operation = replace(new_operation(new_operation_id(), namespace=receipt.namespace), uids=(receipt.uid,))
+    operations.save(operation)
+    response.headers["Location"] = f"/v1/operations/{operation.id}"
+    return wait(client, operation, prefer, response)
+
+
+@router.delete("/{memory_id}")
+def delete_memory(request: Request, caller: Writer, memory_id: IdPath) -> DeletedOut:
+    """Delete a memory: no search finds it from now on, and it never comes back under its uid."""
+    client: MemoryClient = request.app.state.client
+    caller.sees(client.get(memory_id))
+    return DeletedOut(id=memory_id, seq=client.delete(memory_id))
+
+
+@router.post("/{memory_id}/associations", status_code=201)
+def associate(request: Request, caller: Writer, memory_id: IdPath, body: Link) -> AssociationOut:
+    """Link a memory to another one of its namespace; an equal link is updated."""
+    client: MemoryClient = request.app.state.client
+    caller.sees(client.get(memory_id))
+    caller.sees(client.get(body.related_memory_id))
+    made = client.associate(
+        memory_id,
+        body.related_memory_id,
+        body.relationship_type,
+        strength=body.strength,
+        metadata=body.metadata,
+    )
+    return AssociationOut.model_validate(made.as_json())
+
+
+@router.delete("/{memory_id}/associations/{related_memory_id}")
+def dissociate(
+    request: Request,
+    caller: Writer,
+    memory_id: IdPath,
+    related_memory_id: IdPath,
+    relationship_type: Annotated[Name | None, Query()] = None,
+) -> RemovedOut:
+    """Remove the links from a memory to another one, or only the one of this type."""
+    client: MemoryClient = request.app.state.client
+    caller.sees(client.get(memory_id))
+    return RemovedOut(removed=client.dissociate(memory_id, related_memory_id, relationship_type))
+
+
+@router.get("/{memory_id}/related")
+def get_related(
+    request: Request,
+    caller: Reader,
+    memory_id: IdPath,
+    relationship_type: Annotated[Name | None, Query()] = None,
+    direction: Annotated[str, Query(pattern="^(outgoing|incoming|both)$")] = "both",
+    min_strength: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    depth: Annotated[int, Query(ge=1, le=10)] = 1,
+) -> RelatedMemoriesOut:
+    """Return what is related to a memory, the strongest first."""
+    client: MemoryClient = request.app.state.client
+    caller.sees(client.get(memory_id))
+    found = client.related(
+        memory_id,
+        relationship_type=relationship_type,
+        direction=direction,
+        min_strength=min_strength,
+        depth=depth,
+    )
+    return RelatedMemoriesOut.model_validate({"related": [one.as_json() for one in found]})
+
+
+def _hand_over(client: MemoryClient, operation: Operation, drafts: list[dict[str, Any]]) -> Operation:
+    """Enqueue drafts, a single one ahead of everything that waits; return what became of them."""
+    if len(drafts) == 1:
+        return replace(operation, uids=(client.enqueue(**drafts[0]).uid,))
+    enqueued = client.enqueue_many(drafts, patience_s=0)
+    rejected = tuple((one.position, one.reason) for one in enqueued.rejected)
+    if not enqueued.receipts:
+        errors = [{"field": f"memories[{place}]", "allowed": why} for place, why in rejected]
+        raise Refused(422, "invalid", rejected[0][1], errors=errors)
+    return replace(operation, uids=tuple(receipt.uid for receipt in enqueued.receipts), rejected=rejected)
+
+
+def _out(memory: Memory) -> MemoryOut:
+    return MemoryOut.model_validate(memory.as_json())

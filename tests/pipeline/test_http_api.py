@@ -1,0 +1,313 @@
+"""The HTTP API over a running stack: real processes, real keys, real requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api_stub.home import running_stack
+from memory.api_keys import key_draft
+from memory.database import Database
+from memory.store.api_keys import ApiKeys
+from tests.pipeline.stack import MEMORY, Stack, running_up
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
+        home = Path(name)
+        home.chmod(0o711)
+        with running_up(home) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def url(stack: Stack) -> Iterator[str]:
+    with serving(stack) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(stack: Stack, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `memory api` on a port of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with (stack.home / f"api-{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*MEMORY, "api", "--port", str(port), *arguments],
+            env={**os.environ, **stack.environment},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: _answers(url, process), timeout_s=60, why="the API answers")
+        yield url, process
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def new_key(stack: Stack, *namespaces: str, scopes: str = "read write", requests_a_minute: int = 600) -> str:
+    found = running_stack(stack.home)
+    assert found is not None
+    database = Database(found.db_url)
+    draft = key_draft(
+        name="a test",
+        scopes=scopes.split(),
+        namespaces=namespaces or None,
+        requests_a_minute=requests_a_minute,
+    )
+    _, key = ApiKeys(database).create(draft)
+    database.close()
+    return key
+
+
+def api(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def created(client: httpx.Client, *contents: str, **fields: Any) -> dict[str, Any]:
+    """Hand over memories, wait until they are searchable, and return the operation."""
+    body = {"memories": [{"content": content, **fields} for content in contents]}
+    answer = client.post("/v1/memories", json=body, headers={"Prefer": "wait=30"})
+    assert answer.status_code == 202, answer.text
+    operation: dict[str, Any] = answer.json()
+    assert operation["status"] == "succeeded"
+    return operation
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code), problem
+    return problem
+
+
+def test_a_memory_is_created_searched_changed_and_deleted(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "ines")) as client:
+        operation = created(client, "Inês is allergic to hazelnuts", "The boat is called Maré")
+        assert operation["counts"]["searchable"] == 2
+        memory_id = operation["memories"][0]["id"]
+        found = client.post("/v1/search", json={"query": "hazelnuts", "min_seq": operation["seq"]}).json()
+        assert found["results"][0]["id"] == memory_id
+        assert found["results"][0]["content"] == "Inês is allergic to hazelnuts"
+        assert client.get(f"/v1/memories/{memory_id}").json()["namespace"] == "ines"
+        listed = client.get("/v1/memories", params={"limit": 1}).json()
+        assert [memory["content"] for memory in listed["memories"]] == ["The boat is called Maré"]
+        rest = client.get("/v1/memories", params={"limit": 1, "cursor": listed["next"]}).json()
+        assert [memory["id"] for memory in rest["memories"]] == [memory_id]
+        changed = client.patch(
+            f"/v1/memories/{memory_id}",
+            json={"content": "She is allergic to all nuts", "metadata": {"checked": True}},
+            headers={"Prefer": "respond-async, wait=30"},
+        )
+        assert changed.headers["preference-applied"] == "wait=30"
+        assert changed.json()["status"] == "succeeded"
+        now = client.get(f"/v1/memories/{memory_id}").json()
+        assert (now["content"], now["metadata"]) == ("She is allergic to all nuts", {"checked": True})
+        deleted = client.delete(f"/v1/memories/{memory_id}").json()
+        assert (deleted["id"], deleted["state"]) == (memory_id, "deleted")
+        refused(client.get(f"/v1/memories/{memory_id}"), 404, "not-found")
+        after = client.post("/v1/search", json={"query": "nuts", "min_seq": deleted["seq"]}).json()
+        assert memory_id not in [hit["id"] for hit in after["results"]]
+
+
+def test_an_operation_tells_how_far_it_is_and_which_memories_were_refused(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "ops")) as client:
+        drafts = [{"content": "one"}, {"content": "  "}, {"content": "three"}]
+        answer = client.post("/v1/memories", json={"memories": drafts})
+        assert answer.status_code == 202
+        operation = answer.json()
+        assert answer.headers["location"] == f"/v1/operations/{operation['id']}"
+        assert [one["position"] for one in operation["rejected"]] == [1]
+        with client.stream("GET", f"{answer.headers['location']}/events") as events:
+            told = "".join(events.iter_text())
+        last = told.strip().split("\n\n")[-1].splitlines()
+        assert last[0] == "event: end"
+        end = json.loads(last[1].removeprefix("data: "))
+        assert (end["status"], end["counts"]["searchable"], end["counts"]["rejected"]) == ("partly", 2, 1)
+        assert client.get(answer.headers["location"]).json() == end
+        refused(client.get("/v1/operations/nothing"), 404, "not-found")
+        refused(client.post("/v1/memories", json={"memories": [{"content": " "}]}), 422, "invalid")
+        refused(client.post("/v1/memories", json={"memories": [{"content": " "}] * 2}), 422, "invalid")
+
+
+def test_the_same_request_under_the_same_idempotency_key_is_carried_out_once(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "once")) as client:
+        headers = {"Idempotency-Key": "one", "Prefer": "wait=30"}
+        body = {"memories": [{"content": "a kite"}, {"content": "a boat"}]}
+        first, again = (client.post("/v1/memories", json=body, headers=headers).json() for _ in range(2))
+        assert again == first
+        assert client.get("/v1/memories").json()["memories"][0]["content"] == "a boat"
+        assert len(client.get("/v1/memories").json()["memories"]) == 2
+        other = client.post("/v1/memories", json={"memories": [{"content": "x"}]}, headers=headers)
+        refused(other, 422, "idempotency-key-reused")
+
+
+def test_a_key_sees_nothing_of_another_namespace(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "mine")) as mine, api(url, new_key(stack, "theirs")) as theirs:
+        operation = created(mine, "The safe's number is 4711")
+        memory_id = operation["memories"][0]["id"]
+        own = created(theirs, "The safe is green")["memories"][0]["id"]
+        unknown = 10**12
+        for make in (
+            lambda i: theirs.get(f"/v1/memories/{i}"),
+            lambda i: theirs.get(f"/v1/memories/{i}/context"),
+            lambda i: theirs.get(f"/v1/memories/{i}/related"),
+            lambda i: theirs.patch(f"/v1/memories/{i}", json={"content": "x"}),
+            lambda i: theirs.delete(f"/v1/memories/{i}"),
+            lambda i: theirs.post(
+                f"/v1/memories/{own}/associations", json={"related_memory_id": i, "relationship_type": "x"}
+            ),
+            lambda i: theirs.delete(f"/v1/memories/{i}/associations/{own}"),
+        ):
+            there, nowhere = make(memory_id), make(unknown)
+            refused(there, 404, "not-found")
+            assert there.text.replace(str(memory_id), "ID") == nowhere.text.replace(str(unknown), "ID")
+        for namespace in ("mine", "nobody's"):
+            answer = theirs.post("/v1/search", json={"query": "safe", "namespace": namespace})
+            assert refused(answer, 404, "not-found")["detail"] == f"no namespace {namespace!r}"
+            refused(theirs.get("/v1/memories", params={"namespace": namespace}), 404, "not-found")
+        refused(theirs.get(f"/v1/operations/{operation['id']}"), 404, "not-found")
+        assert "4711" not in theirs.post("/v1/search", json={"query": "the safe's number"}).text
+        assert mine.get(f"/v1/memories/{memory_id}").status_code == 200
+
+
+def test_without_a_key_or_its_scope_nothing_is_done(stack: Stack, url: str) -> None:
+    answer = httpx.get(f"{url}/v1/memories")
+    refused(answer, 401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    refused(httpx.get(f"{url}/v1/memories", headers={"X-API-Key": "mem_x"}), 401, "unauthorized")
+    with api(url, new_key(stack, "scopes", scopes="read")) as reader:
+        assert reader.get("/v1/memories").status_code == 200
+        refused(reader.post("/v1/memories", json={"memories": [{"content": "x"}]}), 403, "scope-missing")
+        refused(reader.post("/v1/cleanup", json={}), 403, "scope-missing")
+        refused(reader.get("/metrics"), 403, "scope-missing")
+    slow = new_key(stack, "scopes", requests_a_minute=2)
+    with api(url, slow) as client:
+        answers = [client.get("/v1/memories") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        refused(answers[-1], 429, "too-many-requests")
+
+
+def test_a_revoked_key_opens_nothing_within_seconds(stack: Stack, url: str) -> None:
+    made = json.loads(stack.memory("keys", "create", "gone", "-n", "gone", "--json").stdout)
+    with api(url, made["key"]) as client:
+        assert client.get("/v1/memories").status_code == 200
+        stack.memory("keys", "revoke", made["id"])
+        wait_until(lambda: client.get("/v1/memories").status_code == 401, timeout_s=10, why="it is refused")
+    assert made["key"] not in stack.memory("keys", "list").stdout
+
+
+def test_memories_hang_together_over_http_too(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "links")) as client:
+        vet, bill = (one["id"] for one in created(client, "the vet", "the bill")["memories"])
+        link = {"related_memory_id": bill, "relationship_type": "led_to", "strength": 0.5}
+        assert client.post(f"/v1/memories/{vet}/associations", json=link).status_code == 201
+        [related] = client.get(f"/v1/memories/{vet}/related").json()["related"]
+        assert (related["id"], related["relation"]["strength"]) == (bill, 0.5)
+        assert client.delete(f"/v1/memories/{vet}/associations/{bill}").json() == {"removed": 1}
+
+
+def test_an_operator_counts_cleans_up_and_erases_within_the_keys_namespaces(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "care", scopes="read write admin")) as client:
+        created(client, "one", "two", "three")
+        counts = client.get("/v1/stats").json()
+        assert (counts["stored"], counts["searchable"]) == (3, 3)
+        report = client.post("/v1/cleanup", json={"max_age_days": 0, "min_importance": 0.9}).json()
+        assert (report["total_found"], report["deleted"], report["dry_run"]) == (3, 0, True)
+        assert client.post("/v1/erase", json={}).json()["remaining"]["rows"] == 3
+        receipt = client.post("/v1/erase", json={"dry_run": False}).json()
+        assert (receipt["n_erased"], receipt["complete"]) == (3, True)
+        refused(client.post("/v1/erase", json={"namespace": "links"}), 404, "not-found")
+    with api(url, new_key(stack, scopes="admin")) as everywhere:
+        text = everywhere.get("/metrics").text
+        assert 'memory_http_requests_total{method="POST",route="/v1/erase",status="200"}' in text
+        assert "care" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "status", "code"),
+    [
+        ("POST", "/v1/memories", {"json": {"memories": [{"content": "x", "importance": 1}]}}, 422, "invalid"),
+        ("POST", "/v1/memories", {"json": {"memories": []}}, 422, "invalid"),
+        ("POST", "/v1/search", {"json": {"query": "x", "limit": True}}, 422, "invalid"),
+        ("POST", "/v1/search", {"json": {"query": "x", "where": {"colour": 1}}}, 422, "invalid"),
+        ("POST", "/v1/search", {"json": {"query": "x", "after": "x"}}, 422, "invalid"),
+        ("POST", "/v1/search", {"json": {"query": "x", "rerank": True}}, 422, "no-reranker"),
+        (
+            "POST",
+            "/v1/search",
+            {"json": {"query": "x", "min_seq": 10**9, "wait_s": 0.5}},
+            409,
+            "not-yet-searchable",
+        ),
+        (
+            "POST",
+            "/v1/search",
+            {"content": b"{", "headers": {"content-type": "application/json"}},
+            400,
+            "malformed",
+        ),
+        ("POST", "/v1/memories", {"content": b" " * (2**23 + 1)}, 413, "too-large"),
+        ("GET", "/v1/memories?cursor=x", {}, 422, "invalid"),
+        ("GET", "/v1/memories?where=[1]", {}, 422, "invalid"),
+        ("GET", "/v1/memories/0", {}, 422, "invalid"),
+        ("GET", "/v1/nothing", {}, 404, "not-found"),
+        ("PUT", "/v1/memories", {}, 405, "method-not-allowed"),
+    ],
+)
+def test_what_is_not_allowed_is_a_problem_with_a_code(
+    stack: Stack, url: str, method: str, path: str, sent: dict[str, Any], status: int, code: str
+) -> None:
+    with api(url, new_key(stack, "bad")) as client:
+        problem = refused(client.request(method, path, **sent), status, code)
+        assert problem["detail"]
+
+
+def test_development_mode_is_said_aloud_and_for_loopback_alone(stack: Stack) -> None:
+    with serving(stack, "--dev") as (url, _):
+        assert httpx.get(f"{url}/v1/memories").status_code == 200
+        refused(httpx.get(f"{url}/v1/memories", headers={"X-API-Key": "wrong"}), 401, "unauthorized")
+        log = (stack.home / f"api-{url.rsplit(':', 1)[1]}.log").read_text()
+        assert "DEVELOPMENT MODE" in log
+    stack.memory("api", "--dev", "--host", "0.0.0.0", expect=6)
+
+
+def test_what_was_accepted_survives_the_death_of_the_api(stack: Stack) -> None:
+    key, accepted = new_key(stack, "killed"), []
+    with serving(stack) as (url, process), api(url, key) as client:
+        for n in range(40):
+            answer = client.post("/v1/memories", json={"memories": [{"content": f"note {n}"}]})
+            accepted.append(answer.json()["memories"][0]["uid"])
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with stack.client() as direct:
+        wait_until(
+            lambda: {m.uid for m in direct.list_memories(namespace="killed")} >= {*accepted},
+            timeout_s=60,
+            why="all that was accepted is there",
+        )
