@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Rejected:
 
     position: int
     reason: str
+    rule: str = ""
+    """the same without the value that was refused: nothing of the memory is in it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +151,9 @@ class Producer:
             try:
                 yield self._validated(draft)
             except InvalidMemory as error:
-                rejected.append(Rejected(position=position, reason=str(error)))
+                field = re.split(r"[.\[]", error.field)[0]  # behind it may stand a key of the metadata
+                rule = f"{field}: must be {error.allowed}"
+                rejected.append(Rejected(position=position, reason=str(error), rule=rule))
 
     def _validated(self, draft: Draft) -> RawMemory:
         if isinstance(draft, RawMemory):

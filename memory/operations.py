@@ -29,7 +29,7 @@ class Operation:
     uids: tuple[str, ...]
     """of what was handed over, in order"""
     rejected: tuple[tuple[int, str], ...] = ()
-    """position and reason of what was refused"""
+    """position and reason of what was refused, without its value: an erasure does not look here"""
     created_at: datetime
 
     @property

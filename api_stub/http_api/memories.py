@@ -223,10 +223,10 @@ def _hand_over(client: MemoryClient, operation: Operation, drafts: list[dict[str
     if len(drafts) == 1:
         return replace(operation, uids=(client.enqueue(**drafts[0]).uid,))
     enqueued = client.enqueue_many(drafts, patience_s=0)
-    rejected = tuple((one.position, one.reason) for one in enqueued.rejected)
     if not enqueued.receipts:
-        errors = [{"field": f"memories[{place}]", "allowed": why} for place, why in rejected]
-        raise Refused(422, "invalid", rejected[0][1], errors=errors)
+        errors = [{"field": f"memories[{r.position}]", "allowed": r.reason} for r in enqueued.rejected]
+        raise Refused(422, "invalid", enqueued.rejected[0].reason, errors=errors)
+    rejected = tuple((one.position, one.rule) for one in enqueued.rejected)
     return replace(operation, uids=tuple(receipt.uid for receipt in enqueued.receipts), rejected=rejected)
 
 

@@ -141,7 +141,7 @@ def test_an_operation_tells_how_far_it_is_and_which_memories_were_refused(stack:
         assert answer.status_code == 202
         operation = answer.json()
         assert answer.headers["location"] == f"/v1/operations/{operation['id']}"
-        assert [one["position"] for one in operation["rejected"]] == [1]
+        assert operation["rejected"] == [{"position": 1, "reason": "content: must be text that is not blank"}]
         with client.stream("GET", f"{answer.headers['location']}/events") as events:
             told = "".join(events.iter_text())
         last = told.strip().split("\n\n")[-1].splitlines()
