@@ -3,99 +3,42 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from api_stub.home import connected_settings
-from ingest.producer import Draft, Enqueued, Producer
-from memory.broker import Nudger, TaskName, ask, make_celery
-from memory.cleanup import CleanupPolicy, CleanupReport, clean_up
-from memory.database import Database
-from memory.erasure import Erasure, ErasureReceipt
-from memory.errors import NoReranker, NotYetSearchable, SearchUnavailable
-from memory.filters import check_where
-from memory.index_traces import IndexTraces
-from memory.linking import Linking
-from memory.logs import log_as_a_library
-from memory.messages import DEFAULT_NAMESPACE, raw_memory, raw_of
-from memory.models import (
-    Memory,
-    MemoryAssociation,
-    MemoryId,
-    MemoryState,
-    MemoryType,
-    Outcome,
-    Receipt,
-    Related,
-    SearchHit,
-    Seq,
-)
-from memory.replies import Replies
-from memory.revision import Revision
-from memory.search_request import SearchOptions, SearchRequest, search_request
-from memory.selector import selector
-from memory.status import Status, read_status, read_vitals
-from memory.store.associations import Associations
-from memory.store.dead_letters import DeadLetter, DeadLetters
-from memory.store.memories import Counts, MemoryStore
-from memory.store.pending import PendingRows
-from memory.stream import IngestStream
-from memory.stream_watch import StreamWatch
-from memory.validation import (
-    MAX_CONTEXT,
-    check_id,
-    check_limit,
-    check_name,
-    check_types,
-    check_whole,
-)
-from memory.verdict import Limits, Verdict, judge
+from memory.messages import DEFAULT_NAMESPACE
+from memory.models import MemoryType, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from memory.settings import Settings
+    from api_stub.http_client import HttpClient
+    from api_stub.pipeline_client import PipelineClient
+    from ingest.producer import Draft, Enqueued
+    from memory.cleanup import CleanupPolicy, CleanupReport
+    from memory.models import Memory, MemoryAssociation, Outcome, Related, SearchHit, Seq
+    from memory.search_request import SearchOptions
+    from memory.store.memories import Counts
 
 _FIRST_LOOK_S = 0.003
 _SLOWEST_LOOK_S = 0.25
-_LONGEST_WAIT_IN_INDEXER_S = 2.0
 
 
-class MemoryClient:
-    """Talks to a running pipeline. Safe to share between threads; not across a fork.
+class MemoryClient(ABC):
+    """Remembers, waits, searches and forgets. Safe to share between threads; not across a fork.
 
-    Three different states are three different calls: `enqueue` returns when a memory is *accepted*
-    (Redis has it), `wait` when it is *searchable* (or dead), and `get` reads what is *stored*.
+    Three different states are three different calls: `enqueue` returns when a memory is *accepted*,
+    `wait` when it is *searchable* (or dead), and `get` reads what is *stored*.
+
+    What it speaks to is chosen by how it is made: `from_env` straight to Redis and the database, `from_url`
+    to an HTTP API; an `EmbeddedClient` has a memory of its own. All have these methods; the first two also
+    have `erase`, and the first one what its operator needs.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        log_as_a_library()
-        self._settings = settings
-        self._database = Database(settings.database_url)
-        self._store = MemoryStore(self._database)
-        self._dead_letters = DeadLetters(self._database)
-        self._linking = Linking(store=self._store, associations=Associations(self._database))
-        self._stream = IngestStream(
-            settings.redis_database_url("ingest"),
-            max_waiting=settings.max_waiting,
-            fsync=settings.durability == "fsync",
-        )
-        self._watch = StreamWatch(settings.redis_database_url("ingest"))
-        self._replies = Replies(settings.redis_database_url("results"))
-        self._app = make_celery(settings)
-        self._nudger = Nudger(self._app, self._stream)
-        self.producer = Producer(
-            stream=self._stream,
-            nudger=self._nudger,
-            max_content_bytes=settings.max_content_bytes,
-            rows=PendingRows(self._database) if settings.durability == "db" else None,
-        )
-        self._revision = Revision(
-            store=self._store, embedder=None, max_content_bytes=settings.max_content_bytes
-        )
-
-    @classmethod
-    def from_env(cls) -> Self:
+    @staticmethod
+    def from_env() -> PipelineClient:
         """Connect to the servers that the environment names, else to the stack of MEMORY_HOME.
 
         Raises:
@@ -103,7 +46,25 @@ class MemoryClient:
             NoStack: neither is there; says how to start one.
 
         """
-        return cls(connected_settings())
+        from api_stub.pipeline_client import PipelineClient  # noqa: PLC0415 (it is one of these)
+
+        return PipelineClient(connected_settings())
+
+    @staticmethod
+    def from_url(url: str, *, key: str | None = None) -> HttpClient:
+        """Speak to an HTTP API. No request is made yet.
+
+        Args:
+            url: where `memory api` answers, such as `https://memory.example`.
+            key: one of `memory keys create`; MEMORY_API_KEY where absent.
+
+        Raises:
+            SettingsError: the URL is none.
+
+        """
+        from api_stub.http_client import HttpClient  # noqa: PLC0415 (it is one of these)
+
+        return HttpClient(url, key=key)
 
     def __enter__(self) -> Self:
         return self
@@ -113,15 +74,11 @@ class MemoryClient:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Close every connection."""
-        self._nudger.close()
-        self._stream.close()
-        self._watch.close()
-        self._replies.close()
-        self._app.close()
-        self._database.close()
 
+    @abstractmethod
     def enqueue(
         self,
         content: str,
@@ -130,7 +87,7 @@ class MemoryClient:
         source: str = "user",
         metadata: dict[str, Any] | None = None,
         uid: str | None = None,
-        namespace: str = DEFAULT_NAMESPACE,
+        namespace: str | None = None,
         created_at: Any = None,
     ) -> Receipt:
         """Hand over one memory, ahead of every bulk import. It is accepted when this returns.
@@ -141,7 +98,8 @@ class MemoryClient:
             source: where it comes from.
             metadata: a JSON object; its `importance` is a number in 0..1.
             uid: the idempotency key: a memory is stored once for each (namespace, uid).
-            namespace: whose memory it is; searches see one namespace.
+            namespace: whose memory it is; searches see one namespace. `default` where absent, or over HTTP
+                the only one of the key.
             created_at: an aware datetime or ISO 8601 text; now where absent.
 
         Raises:
@@ -150,18 +108,8 @@ class MemoryClient:
             ServerAway: Redis cannot be reached; try again under the same uid.
 
         """
-        raw = raw_memory(
-            content,
-            max_content_bytes=self._settings.max_content_bytes,
-            memory_type=memory_type,
-            source=source,
-            metadata=metadata,
-            uid=uid,
-            namespace=namespace,
-            created_at=created_at,
-        )
-        return self.producer.enqueue(raw)
 
+    @abstractmethod
     def enqueue_many(self, drafts: Iterable[Draft], *, patience_s: float = 60) -> Enqueued:
         """Hand over many memories, behind what waits already. Returns their receipts, in order.
 
@@ -175,7 +123,6 @@ class MemoryClient:
             ServerAway: Redis cannot be reached; hand over the same again, under the same uids.
 
         """
-        return self.producer.enqueue_many(drafts, patience_s=patience_s)
 
     @overload
     def wait(self, receipts: Receipt, timeout_s: float = ...) -> Outcome: ...
@@ -191,30 +138,11 @@ class MemoryClient:
             return self._wait([receipts], timeout_s)[0]
         return self._wait(list(receipts), timeout_s)
 
+    @abstractmethod
     def outcomes(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         """Return how far each of these memories has come, in their order, without waiting."""
-        keys = [(r.namespace, r.uid) for r in receipts]
-        rows = self._store.progress(keys)
-        reasons = self._dead_letters.reasons(k for k in keys if k not in rows or rows[k].failed)
-        found: list[Outcome] = []
-        for receipt, key in zip(receipts, keys, strict=True):
-            row = rows.get(key)
-            if row and not (row.failed and key in reasons):
-                state = MemoryState.SEARCHABLE if row.searchable else MemoryState.STORED
-                state = MemoryState.DELETED if row.deleted else state
-                found.append(Outcome(receipt=receipt, state=state, id=row.memory_id, seq=row.seq))
-            elif key in reasons:
-                dead = Outcome(
-                    receipt=receipt,
-                    state=MemoryState.DEAD,
-                    id=row.memory_id if row else None,
-                    reason=reasons[key],
-                )
-                found.append(dead)
-            else:
-                found.append(Outcome(receipt=receipt, state=MemoryState.ACCEPTED))
-        return found
 
+    @abstractmethod
     def search(
         self,
         query: str,
@@ -238,14 +166,8 @@ class MemoryClient:
             SearchUnavailable: nobody answered in time.
 
         """
-        request = search_request(
-            query,
-            max_content_bytes=self._settings.max_content_bytes,
-            min_seq=min_seq,
-            options=options,
-        )
-        return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
 
+    @abstractmethod
     def get(self, memory_id: int) -> Memory:
         """Return a stored memory by its id.
 
@@ -253,17 +175,17 @@ class MemoryClient:
             NotFound: there is none, or it was deleted.
 
         """
-        return self._store.get(MemoryId(memory_id))
 
-    def get_by_uid(self, uid: str, *, namespace: str = DEFAULT_NAMESPACE) -> Memory:
+    @abstractmethod
+    def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:
         """Return a stored memory by its idempotency key.
 
         Raises:
             NotFound: there is none (yet), or it was deleted.
 
         """
-        return self._store.get_by_uid(uid, namespace=namespace)
 
+    @abstractmethod
     def context(self, memory_id: int, *, before: int = 2, after: int = 2) -> list[Memory]:
         """Return a stored memory with its neighbours in its conversation, in their order.
 
@@ -280,10 +202,8 @@ class MemoryClient:
             InvalidMemory: `before` or `after` is not allowed.
 
         """
-        before = check_whole("before", before, low=0, high=MAX_CONTEXT)
-        after = check_whole("after", after, low=0, high=MAX_CONTEXT)
-        return self._store.context(MemoryId(memory_id), before=before, after=after)
 
+    @abstractmethod
     def update(
         self,
         memory_id: int,
@@ -311,19 +231,12 @@ class MemoryClient:
             ServerAway: the database cannot be reached. Nothing was changed, or all of it.
 
         """
-        revised = self._revision.revise(
-            MemoryId(memory_id), content=content, memory_type=memory_type, source=source, metadata=metadata
-        )
-        raw = raw_of(revised)
-        if content is not None:
-            self.producer.push_stored([raw], lane="fast")
-        self._nudger.nudge("index")
-        return raw.receipt
 
+    @abstractmethod
     def list_memories(
         self,
         *,
-        namespace: str = DEFAULT_NAMESPACE,
+        namespace: str | None = None,
         memory_types: Iterable[MemoryType | str] | MemoryType | str | None = None,
         where: Mapping[str, Any] | None = None,
         after: int | None = None,
@@ -343,14 +256,8 @@ class MemoryClient:
             ServerAway: the database cannot be reached.
 
         """
-        return self._store.page(
-            check_name("namespace", namespace),
-            check_types(memory_types),
-            None if where is None else check_where(where),
-            after=None if after is None else check_id("after", after),
-            limit=check_limit(limit),
-        )
 
+    @abstractmethod
     def associate(
         self,
         memory_id: int,
@@ -361,18 +268,12 @@ class MemoryClient:
         metadata: Mapping[str, Any] | None = None,
     ) -> MemoryAssociation:
         """Link one stored memory to another: see `memory.linking.Linking.link`."""
-        return self._linking.link(
-            memory_id,
-            related_memory_id,
-            relationship_type=relationship_type,
-            strength=strength,
-            metadata=metadata,
-        )
 
+    @abstractmethod
     def dissociate(self, memory_id: int, related_memory_id: int, relationship_type: str | None = None) -> int:
         """Remove the link of this type from the one to the other, or all of them; return how many."""
-        return self._linking.unlink(memory_id, related_memory_id, relationship_type=relationship_type)
 
+    @abstractmethod
     def related(
         self,
         memory_id: int,
@@ -383,14 +284,8 @@ class MemoryClient:
         depth: int = 1,
     ) -> list[Related]:
         """Return what is related to a stored memory: see `memory.linking.Linking.related`."""
-        return self._linking.related(
-            memory_id,
-            relationship_type=relationship_type,
-            min_strength=min_strength,
-            direction=direction,
-            depth=depth,
-        )
 
+    @abstractmethod
     def delete(self, memory_id: int) -> Seq:
         """Delete a memory: no search returns it from now on, and it never comes back under its uid.
 
@@ -400,10 +295,8 @@ class MemoryClient:
             NotFound: there is none, or it was deleted already.
 
         """
-        seq = self._store.delete(MemoryId(memory_id))
-        self._nudger.nudge("index")
-        return seq
 
+    @abstractmethod
     def cleanup(self, policy: CleanupPolicy, *, dry_run: bool = True, force: bool = False) -> CleanupReport:
         """Forget what is both old and unimportant, or with `dry_run` count it.
 
@@ -411,60 +304,8 @@ class MemoryClient:
             CleanupBraked: it would remove suspiciously much, and `force` is not set.
 
         """
-        report = clean_up(self._database, policy, dry_run=dry_run, force=force)
-        if report.deleted:
-            self._nudger.nudge("index")
-        return report
 
-    def erase(
-        self,
-        *,
-        namespace: str | None = None,
-        source: str | None = None,
-        ids: Iterable[int] | None = None,
-        dry_run: bool = True,
-        timeout_s: float = 600,
-    ) -> ErasureReceipt:
-        """Erase memories wherever they are, look again, and say what was found; or with `dry_run` count them.
-
-        Killed at any point, the same call again does the rest. What is enqueued after the call is not erased.
-
-        Args:
-            namespace: all of it, or with `source` what it holds from there.
-            source: all that came from there, exactly.
-            ids: these, without a namespace and a source.
-            dry_run: erase nothing.
-            timeout_s: how long to wait for the indexer, which writes its snapshots anew.
-
-        Raises:
-            InvalidMemory: nothing was chosen, or both ways at once.
-            SearchUnavailable: the indexer gave no answer in time. Call again.
-            ServerAway: Redis or the database cannot be reached. Call again.
-
-        """
-        chosen = selector(namespace=namespace, source=source, ids=ids)
-        erasure = Erasure(
-            database=self._database,
-            stream=self._stream,
-            replies=self._replies,
-            ask_indexer=lambda: self._let_go(timeout_s=timeout_s),
-            search=lambda request: self._search(request, timeout_s=self._settings.search_timeout_s),
-        )
-        return erasure.count(chosen) if dry_run else erasure.erase(chosen)
-
-    def status(self) -> Status:
-        """Return the counts by state, what lags, and the verdict: whether somebody must look."""
-        return read_status(self._database, self._watch, limits=Limits.of(self._settings))
-
-    def verdict(self) -> Verdict:
-        """Return the verdict alone: cheap, however many memories there are.
-
-        Raises:
-            ServerAway: Redis or the database cannot be reached.
-
-        """
-        return judge(read_vitals(self._database, self._watch), Limits.of(self._settings))
-
+    @abstractmethod
     def counts(self, *, namespace: str) -> Counts:
         """Count a namespace's memories by state.
 
@@ -472,63 +313,6 @@ class MemoryClient:
             ServerAway: the database cannot be reached.
 
         """
-        return self._store.counts(namespace=check_name("namespace", namespace))
-
-    def verify(self, *, repair: bool = False, timeout_s: float = 600) -> dict[str, Any]:
-        """Let the indexer audit its index, the snapshots, the rows, the events and the streams.
-
-        Args:
-            repair: mend what is found. What is replaced is kept in the index's quarantine.
-            timeout_s: how long to wait for the answer. The audit goes on without anybody waiting.
-
-        Returns:
-            A mapping with `clean` and `findings`; of index and database with `equal`, `n_missing`,
-            `n_extra`, `n_different` and `examples`; and after a repair with `repair`.
-
-        Raises:
-            SearchUnavailable: the indexer gave no answer in time.
-
-        """
-        task = TaskName.REPAIR if repair else TaskName.COMPARE
-        answer = ask(self._app, self._replies, task, timeout_s=timeout_s)
-        if not answer["ok"]:
-            raise SearchUnavailable(answer["message"])
-        audit: dict[str, Any] = answer["audit"]
-        return audit
-
-    def dead_letters(self, *, limit: int = 100, ids: Sequence[int] | None = None) -> list[DeadLetter]:
-        """Return dead letters, oldest first; only those of `ids` if given."""
-        return self._dead_letters.list(limit=limit, ids=ids)
-
-    def dead_letter(self, letter_id: int) -> DeadLetter:
-        """Return one dead letter, with its bytes and its reason.
-
-        Raises:
-            NotFound: there is none with this id.
-
-        """
-        return self._dead_letters.get(letter_id)
-
-    def retry_dead_letters(self, ids: Sequence[int] | None = None) -> int:
-        """Put dead letters back on the stream, all of them for `None`; return how many.
-
-        Killed in the middle, a letter may be both: it is stored once all the same.
-        """
-        n_retried = 0
-        while letters := self._dead_letters.list(limit=500, ids=ids):
-            self._stream.push([letter.body for letter in letters], lane="bulk")
-            n_retried += self._dead_letters.release([letter.id for letter in letters])
-            self._nudger.nudge("embed")
-            if ids is None and len(letters) < 500:
-                break  # what comes back as a dead letter at once is not retried again
-        return n_retried
-
-    def purge_dead_letters(self, ids: Sequence[int] | None = None) -> int:
-        """Forget dead letters, all of them for `None`; return how many.
-
-        A stored memory whose new content could not be embedded is deleted with its letter.
-        """
-        return self._dead_letters.purge(ids)
 
     def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:
         deadline = time.monotonic() + timeout_s
@@ -543,25 +327,7 @@ class MemoryClient:
             time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
             pause_s = min(pause_s * 1.5, _SLOWEST_LOOK_S)
 
-    def _let_go(self, *, timeout_s: float) -> IndexTraces:
-        answer = ask(self._app, self._replies, TaskName.ERASED, timeout_s=timeout_s)
-        if not answer["ok"]:
-            raise SearchUnavailable(answer["message"])
-        return IndexTraces.from_json(answer["traces"])
 
-    def _search(self, request: SearchRequest, *, timeout_s: float) -> list[SearchHit]:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            left_s = max(0.05, deadline - time.monotonic())
-            wait_s = min(left_s / 2, _LONGEST_WAIT_IN_INDEXER_S)
-            answer = ask(
-                self._app, self._replies, TaskName.SEARCH, request.as_json(), wait_s, timeout_s=left_s
-            )
-            if answer["ok"]:
-                return [SearchHit.from_json(hit) for hit in answer["hits"]]
-            if answer["error"] == NoReranker.__name__:
-                raise NoReranker(answer["message"])
-            if answer["error"] != NotYetSearchable.__name__:
-                raise SearchUnavailable(answer["message"])
-            if time.monotonic() + _LONGEST_WAIT_IN_INDEXER_S > deadline:
-                raise NotYetSearchable(answer["message"])
+def own_or_default(namespace: str | None) -> str:
+    """Return the namespace that is meant where none is given."""
+    return DEFAULT_NAMESPACE if namespace is None else namespace

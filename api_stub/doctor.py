@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from api_stub.client import MemoryClient
 from api_stub.home import connected_settings
+from api_stub.pipeline_client import PipelineClient
 from api_stub.stack.binaries import find_postgres, find_redis
 from memory.errors import MemorySystemError
 from memory.heartbeat import STALE_AFTER_S, Heartbeat
@@ -105,7 +105,7 @@ def _redis(settings: Settings) -> str:
 
 
 def _pipeline(settings: Settings) -> str:
-    with MemoryClient(settings) as client:
+    with PipelineClient(settings) as client:
         status = client.status()
     said = f"{status.verdict.state}: {status.verdict.reason}"
     if status.verdict.needs_a_look:

@@ -75,6 +75,11 @@ def running_stack(home: Path) -> RunningStack | None:
         return None
 
 
+def holds_stack(home: Path) -> bool:
+    """Whether the state of a stack lies here, running or not."""
+    return any((home / name).exists() for name in (_LOCK, "redis", "postgres"))
+
+
 def connected_settings() -> Settings:
     """Return settings with both URLs: from the environment, else from the running stack.
 

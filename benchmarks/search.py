@@ -1,6 +1,6 @@
 """Searches through the query task, at 10,000, 100,000 and 1,000,000 memories, with and without filters.
 
-Each search is `MemoryClient.search` for the best 10: client, Redis, the indexer with the real model for the
+Each search is `PipelineClient.search` for the best 10: client, Redis, the indexer with the real model for the
 query, index, rows from the database; hybrid, which is the default, and by vectors alone. Memories have
 vectors that look real and were put in fast (benchmarks/synthetic_embedder.py); the queries are sentences that
 are in no memory. Every query is asked once, except where a repeated one is measured. Recall, of vectors

@@ -21,7 +21,7 @@ class Follower:
     """Counts by state of the memories given to it. They settle in about the order of their receipts.
 
     Args:
-        outcomes: says how far each of some memories has come, as `MemoryClient.outcomes` does.
+        outcomes: says how far each of some memories has come, as `PipelineClient.outcomes` does.
 
     """
 

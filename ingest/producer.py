@@ -149,29 +149,45 @@ class Producer:
     def _valid(self, drafts: Iterable[Draft], rejected: list[Rejected]) -> Iterator[RawMemory]:
         for position, draft in enumerate(drafts):
             try:
-                yield self._validated(draft)
+                yield validated(draft, max_content_bytes=self._max_content_bytes)
             except InvalidMemory as error:
-                field = re.split(r"[.\[]", error.field)[0]  # behind it may stand a key of the metadata
-                rule = f"{field}: must be {error.allowed}"
-                rejected.append(Rejected(position=position, reason=str(error), rule=rule))
-
-    def _validated(self, draft: Draft) -> RawMemory:
-        if isinstance(draft, RawMemory):
-            return draft
-        if isinstance(draft, str):
-            return from_mapping({"content": draft}, max_content_bytes=self._max_content_bytes)
-        data = dict(draft) if isinstance(draft, Mapping) else draft
-        return from_mapping(data, max_content_bytes=self._max_content_bytes)
+                rejected.append(refusal(position, error))
 
 
-def chunks(found: Iterable[T], *, text_of: Callable[[T], str] = attrgetter("content")) -> Iterator[list[T]]:
-    """Yield what is pushed at once: up to 500 memories, or about 8 MiB of text."""
+def validated(draft: Draft, *, max_content_bytes: int) -> RawMemory:
+    """Return the raw memory of a draft.
+
+    Raises:
+        InvalidMemory: names the field, its value and what is allowed.
+
+    """
+    if isinstance(draft, RawMemory):
+        return draft
+    if isinstance(draft, str):
+        return from_mapping({"content": draft}, max_content_bytes=max_content_bytes)
+    data = dict(draft) if isinstance(draft, Mapping) else draft
+    return from_mapping(data, max_content_bytes=max_content_bytes)
+
+
+def refusal(position: int, error: InvalidMemory) -> Rejected:
+    """Return how a refused memory is told, with what was refused and without it."""
+    field = re.split(r"[.\[]", error.field)[0]  # behind it may stand a key of the metadata
+    return Rejected(position=position, reason=str(error), rule=f"{field}: must be {error.allowed}")
+
+
+def chunks(
+    found: Iterable[T],
+    *,
+    text_of: Callable[[T], str] = attrgetter("content"),
+    max_bytes: int = CHUNK_BYTES,
+) -> Iterator[list[T]]:
+    """Yield what is pushed at once: up to 500 memories, or about `max_bytes` of text."""
     chunk: list[T] = []
     n_bytes = 0
     for one in found:
         chunk.append(one)
         n_bytes += len(text_of(one).encode(errors="surrogatepass"))
-        if len(chunk) >= CHUNK or n_bytes >= CHUNK_BYTES:
+        if len(chunk) >= CHUNK or n_bytes >= max_bytes:
             yield chunk
             chunk, n_bytes = [], 0
     if chunk:

@@ -11,6 +11,7 @@ import structlog
 from memory.errors import Recoverable
 from memory.messages import Label, label_of, peek_label
 from memory.search_request import SearchRequest, search_request
+from memory.selector import Selector
 from memory.store.erasing import Erasing
 from memory.store.memories import MemoryStore
 from memory.stream import LANES
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from memory.index_traces import IndexTraces
     from memory.models import MemoryId, SearchHit, Seq
     from memory.replies import Replies
-    from memory.selector import Selector
     from memory.store.erasing import Letter, Sample
     from memory.store.rows import Key
     from memory.stream import Entry, IngestStream, Lane
@@ -79,6 +79,15 @@ class ErasureReceipt:
     def as_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; the instant in ISO 8601."""
         return {**asdict(self), "at": self.at.isoformat(), "complete": self.complete}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ErasureReceipt:
+        """Read what `as_json` wrote."""
+        given = {name: value for name, value in data.items() if name != "complete"}
+        chosen = given["selector"]
+        given["selector"] = Selector(**{**chosen, "ids": tuple(chosen["ids"])})
+        given["remaining"] = Remaining(**given["remaining"])
+        return cls(**{**given, "at": datetime.fromisoformat(given["at"])})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,12 +3,15 @@
 MemorySystemError
 ├── SettingsError           the start is refused
 ├── InvalidMemory           permanent: the producer is told, a queued one becomes a dead letter
+├── NothingAccepted         every memory of a hand-over was refused
+├── AccessDenied            a key of the HTTP API is unknown, revoked, or has no such scope
 ├── NotFound                no live memory has this id or uid
 ├── NotYetSearchable        the write asked for is not searchable yet; ask again
 ├── SearchUnavailable       nobody answered the query in time, or it cannot be answered
 ├── Recoverable             retry later with backoff; nothing is lost meanwhile
 │   ├── QueueFull           the ingest stream is at its bound
-│   ├── ServerAway          Redis or the database cannot be reached
+│   ├── TooManyRequests     a key has made its requests of this minute
+│   ├── ServerAway          Redis, the database or the HTTP API cannot be reached
 │   └── SnapshotFailed      the disk did not take a snapshot of the index
 ├── IndexRefused            a snapshot that cannot be trusted; it is rebuilt from the database
 ├── Fenced                  another process owns the index now; this one must exit
@@ -21,6 +24,11 @@ MemorySystemError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class MemorySystemError(Exception):
@@ -46,6 +54,19 @@ class InvalidMemory(MemorySystemError):
         error.shown_value = self.shown_value
         error.args = (f"{error.field} = {self.shown_value}: must be {self.allowed}",)
         return error
+
+
+class NothingAccepted(MemorySystemError):
+    """Every memory of a hand-over was refused. Has the reasons, by position."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = dict(reasons)
+        place, reason = next(iter(self.reasons.items()))
+        super().__init__(f"memories[{place}]: {reason} (none of {len(self.reasons)} was accepted)")
+
+
+class AccessDenied(MemorySystemError):
+    """A key of the HTTP API is unknown or revoked, or may not do this."""
 
 
 class NotFound(MemorySystemError):
@@ -76,8 +97,16 @@ class QueueFull(Recoverable):
         super().__init__(message)
 
 
+class TooManyRequests(Recoverable):
+    """A key of the HTTP API has made its requests of this minute. Try again in `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
 class ServerAway(Recoverable):
-    """Redis or the database cannot be reached."""
+    """Redis, the database or the HTTP API cannot be reached."""
 
 
 class SnapshotFailed(Recoverable):

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from memory.cleanup import CleanupPolicy, clean_up
-from memory.embedding import CheckedEmbedder, EmbeddingModel
 from memory.errors import InvalidMemory, ManagerClosed, NotFound
 from memory.logs import log_as_a_library
 from memory.messages import DEFAULT_NAMESPACE, from_mapping, raw_memory
 from memory.models import Memory, MemoryAssociation, MemoryType
-from memory.one_process import OneProcess
+from memory.one_process import OneProcess, load_embedder
 from memory.results import CleanupStats, RelatedMemory, SearchResult, relationship_of, result_of
 from memory.search_request import FurtherOptions, search_request
 from memory.settings import Settings, read_settings
@@ -63,7 +62,9 @@ class MemoryManager:
         log_as_a_library()
         self._settings = _read_settings(db_url, embedding_model, faiss_index_path)
         self._closed = False
-        self._process = OneProcess(self._settings, load_model=lambda: _load(embedding_model, self._settings))
+        self._process = OneProcess(
+            self._settings, load_model=lambda: load_embedder(self._settings, embedding_model)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -410,7 +411,7 @@ class MemoryManager:
 
         """
         process = self._open_process()
-        return process.change_model(_load(embedding_model, self._settings), on_progress=on_progress)
+        return process.change_model(load_embedder(self._settings, embedding_model), on_progress=on_progress)
 
     def verify(self) -> Comparison:
         """Compare the index with the database: every id, and up to 1,000 vectors byte by byte."""
@@ -452,17 +453,3 @@ def _read_settings(
     given = {field: value for field, value in arguments.items() if value is not None}
     settings = read_settings(**given)
     return settings if settings.db_url else read_settings(**given, db_url=DEFAULT_DB_URL)
-
-
-def _load(embedding_model: str | Embedder | None, settings: Settings) -> Embedder:
-    if embedding_model is not None and not isinstance(embedding_model, str):
-        return CheckedEmbedder(embedding_model)
-    return EmbeddingModel(
-        embedding_model or settings.embedding_model,
-        use_gpu=settings.use_gpu,
-        n_threads=settings.embed_threads,
-        batch_tokens=settings.embed_batch_tokens,
-        engine=settings.embedding_engine,
-        precision=settings.embedding_precision,
-        cache=settings.model_cache,
-    )

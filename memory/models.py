@@ -145,6 +145,11 @@ class MemoryAssociation:
             "created_at": self.created_at.isoformat(),
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MemoryAssociation:
+        """Read what `as_json` wrote."""
+        return cls(**{**data, "created_at": datetime.fromisoformat(data["created_at"])})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:

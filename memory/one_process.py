@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from memory.database import Database
+from memory.embedding import CheckedEmbedder, EmbeddingModel
 from memory.errors import ModelMismatch, ServerAway
 from memory.ingestion import Ingestion
 from memory.linking import Linking
@@ -154,6 +155,26 @@ class OneProcess:
                 reranker=self._reranker,
             ),
         )
+
+
+def load_embedder(settings: Settings, embedding_model: str | Embedder | None = None) -> Embedder:
+    """Return the model that is given, or that is named, else the one of the settings.
+
+    Raises:
+        SettingsError: it cannot be loaded.
+
+    """
+    if embedding_model is not None and not isinstance(embedding_model, str):
+        return CheckedEmbedder(embedding_model)
+    return EmbeddingModel(
+        embedding_model or settings.embedding_model,
+        use_gpu=settings.use_gpu,
+        n_threads=settings.embed_threads,
+        batch_tokens=settings.embed_batch_tokens,
+        engine=settings.embedding_engine,
+        precision=settings.embedding_precision,
+        cache=settings.model_cache,
+    )
 
 
 def _index_directory(settings: Settings) -> Path:

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
         alias="REDIS_URL",
         description="`redis://host:port/N`; uses databases N to N+2. Absent: `memory up` runs its own.",
     )
+    api_key: str | None = Field(
+        default=None,
+        alias="MEMORY_API_KEY",
+        description="What opens the HTTP API for `MemoryClient.from_url` and `memory mcp --url`.",
+    )
     index_path: Path | None = Field(
         default=None,
         alias="FAISS_INDEX_PATH",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated
 
 import typer
@@ -26,11 +25,12 @@ def api(
     try:
         import uvicorn  # noqa: PLC0415 (an extra)
 
-        from api_stub.http_api.app import make_app  # noqa: PLC0415
+        from api_stub.http_api.app import HAS_MCP, make_app  # noqa: PLC0415
+        from api_stub.http_api.guards import is_loopback  # noqa: PLC0415
     except ModuleNotFoundError as error:
         message = f"memory api: {error.name} is not installed: pip install 'everkept[api]'"
         raise SettingsError(message) from None
-    if development and not _is_loopback(host):
+    if development and not is_loopback(host):
         raise SettingsError(f"--dev answers to anybody who can reach it: --host {host} is not loopback")
     settings = connected_settings()
     if development:
@@ -38,7 +38,8 @@ def api(
             "memory api: DEVELOPMENT MODE: anybody on this machine may read and change every memory",
             markup=False,
         )
-    err.print(f"memory api: http://{host}:{port}/docs", markup=False)
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    err.print(f"memory api: {place}/docs" + (f", MCP at {place}/mcp" if HAS_MCP else ""), markup=False)
     # Not one line a request: a path may tell what is in a memory.
     uvicorn.run(
         make_app(settings, is_open=development),
@@ -48,10 +49,3 @@ def api(
         log_level="warning",
         server_header=False,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,9 +11,11 @@ from api_stub.commands.api import api
 from api_stub.commands.erase import erase
 from api_stub.commands.ingest import ingest
 from api_stub.commands.listing import list_memories
+from api_stub.commands.mcp import mcp
 from api_stub.commands.output import Exit, err
 from api_stub.commands.search import search
 from memory.errors import (
+    AccessDenied,
     ChildNeverReady,
     CleanupBraked,
     InvalidMemory,
@@ -54,6 +56,7 @@ app.command()(maintain.doctor)
 app.command()(reembed.reembed)
 app.command()(demo.demo)
 app.command()(api)
+app.command()(mcp)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
@@ -66,6 +69,7 @@ _EXIT_OF: tuple[tuple[type[MemorySystemError], Exit], ...] = (
     (NotYetSearchable, Exit.NOT_YET),
     (SearchUnavailable, Exit.NOT_YET),
     (SettingsError, Exit.REFUSED),
+    (AccessDenied, Exit.REFUSED),
     (NoReranker, Exit.REFUSED),
     (CleanupBraked, Exit.REFUSED),
     (ChildNeverReady, Exit.REFUSED),

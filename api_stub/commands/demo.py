@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
-from api_stub.client import MemoryClient
 from api_stub.commands.ingest import run_ingest
 from api_stub.commands.output import Exit, JsonOption, err, print_json
 from api_stub.commands.stopping import tidy_up_when_stopped
 from api_stub.home import connected_settings, running_stack
+from api_stub.pipeline_client import PipelineClient
 from api_stub.stack.children import ChildSpec, last_lines, spawn, stop
 from memory.errors import NoStack
 from memory.settings import read_settings
@@ -60,7 +60,7 @@ def demo(json: JsonOption = False) -> None:
 
 def _show_the_pipeline() -> dict[str, Any]:
     settings = connected_settings()
-    with MemoryClient(settings) as client:
+    with PipelineClient(settings) as client:
         sample = files("ingest") / "samples" / "lighthouse.jsonl"
         _say("\n[bold]Ingesting the sample conversation[/]: seven months of a chat, one memory a message")
         ingested = run_ingest(client, settings, [str(sample)])
@@ -86,7 +86,7 @@ def _show_the_pipeline() -> dict[str, Any]:
     }
 
 
-def _ask(client: MemoryClient, question: str) -> dict[str, Any]:
+def _ask(client: PipelineClient, question: str) -> dict[str, Any]:
     hits = client.search(question, namespace=NAMESPACE, limit=3)
     _say(f"\n[bold]{question}[/]")
     for hit in hits:
@@ -98,7 +98,7 @@ def _ask(client: MemoryClient, question: str) -> dict[str, Any]:
     }
 
 
-def _forget(client: MemoryClient, question: str) -> dict[str, Any]:
+def _forget(client: PipelineClient, question: str) -> dict[str, Any]:
     """Delete what answers the question best, and ask again."""
     best = client.search(question, namespace=NAMESPACE, limit=1)[0].memory
     _say(f"\n[bold]Deleting memory {best.id}[/]: {escape(best.content)}")

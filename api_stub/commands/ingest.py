@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from api_stub.client import MemoryClient
 from api_stub.commands.import_bars import LOOK_EVERY_S, ImportBars
 from api_stub.commands.output import Exit, JsonOption, err, out, print_json
 from api_stub.home import connected_settings
+from api_stub.pipeline_client import PipelineClient
 from ingest.bulk import BulkIngest
 from ingest.chat_logs.reader import ReadOptions
 from ingest.inputs import STDIN, ImportOptions, opened, share_read
@@ -121,7 +121,7 @@ def ingest(
         guesses_importance=guess_importance,
         is_growing=follow,
     )
-    with MemoryClient(settings) as client:
+    with PipelineClient(settings) as client:
         result = run_ingest(
             client, settings, paths, options=options, errors=errors, wait_s=wait_s, quiet=json
         )
@@ -134,7 +134,7 @@ def ingest(
 
 
 def run_ingest(
-    client: MemoryClient,
+    client: PipelineClient,
     settings: Settings,
     paths: list[str],
     *,

@@ -11,6 +11,7 @@ from api_stub.client import MemoryClient
 from api_stub.commands.output import Exit, JsonOption, out, print_json
 from api_stub.doctor import examine
 from api_stub.home import connected_settings
+from api_stub.pipeline_client import PipelineClient
 from memory.cleanup import CleanupPolicy
 from memory.validation import check_types
 
@@ -46,7 +47,7 @@ def cleanup(
         brake_share=settings.cleanup_brake_share,
         brake_count=settings.cleanup_brake_count,
     )
-    with MemoryClient(settings) as client:
+    with PipelineClient(settings) as client:
         report = client.cleanup(policy, dry_run=not apply, force=force)
     if json:
         print_json(report.as_json())

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from api_stub.client import MemoryClient
 from api_stub.commands.output import Exit, JsonOption, NamespaceOption, out, plain, print_json
+from api_stub.pipeline_client import PipelineClient
 from memory.errors import InvalidMemory
 from memory.messages import DEFAULT_NAMESPACE, decode_object
 from memory.models import Memory, MemoryState, MemoryType, Outcome
@@ -162,7 +163,7 @@ def delete(
         out.print(f"deleted memory {memory_id} (write {seq})")
 
 
-def _find(client: MemoryClient, identifier: str, *, by_uid: bool, namespace: str) -> Memory:
+def _find(client: PipelineClient, identifier: str, *, by_uid: bool, namespace: str) -> Memory:
     if by_uid:
         return client.get_by_uid(identifier, namespace=namespace)
     return client.get(_number(identifier))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request, Security
@@ -14,16 +12,16 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from limits import parse
 from limits.errors import StorageError
 
+from api_stub.access import Caller, anybody
 from api_stub.http_api.problems import Refused
-from memory.api_keys import ApiKey, KeyScope
-from memory.messages import DEFAULT_NAMESPACE
+from memory.api_keys import KeyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from limits.strategies import RateLimiter
 
-    from memory.models import Memory
+    from memory.api_keys import ApiKey
     from memory.store.api_keys import ApiKeys
 
 REVOKED_WITHIN_S = 5.0
@@ -34,14 +32,7 @@ _BEARER = HTTPBearer(auto_error=False, description="A key of `memory keys create
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, in a header of its own.")
 
 
-_ANYBODY = ApiKey(
-    id="anybody",
-    name="development mode",
-    scopes=frozenset(KeyScope),
-    namespaces=None,
-    requests_a_minute=1,
-    created_at=datetime.fromtimestamp(0, UTC),
-)
+_ANYBODY = anybody("development mode")
 
 
 class Doorkeeper:
@@ -71,6 +62,12 @@ class Doorkeeper:
             raise Refused(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
         self._count(key)
         return key
+
+    @staticmethod
+    def text_of(headers: Mapping[str, str]) -> str | None:
+        """Return the key that a request shows, `None` where it shows none."""
+        kind, _, text = headers.get("authorization", "").partition(" ")
+        return text.strip() if kind.lower() == "bearer" else headers.get("x-api-key")
 
     def _find(self, text: str) -> ApiKey | None:
         now = time.monotonic()
@@ -103,38 +100,6 @@ class Doorkeeper:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who makes a request, and what for."""
-
-    key: ApiKey
-    scope: KeyScope
-
-    def namespace(self, given: str | None) -> str:
-        """Return the namespace of a request: the one given, else the key's only one, else `default`.
-
-        Raises:
-            Refused: it is not one of the key's.
-
-        """
-        own = self.key.namespaces
-        name = given or (own[0] if own and len(own) == 1 else DEFAULT_NAMESPACE)
-        if own is not None and name not in own:
-            raise Refused(404, "not-found", f"no namespace {name!r}")
-        return name
-
-    def sees(self, memory: Memory) -> Memory:
-        """Return a memory that is one of the key's.
-
-        Raises:
-            Refused: it is not, which is said as if it were not there.
-
-        """
-        if self.key.namespaces is not None and memory.namespace not in self.key.namespaces:
-            raise Refused(404, "not-found", f"no live memory with id {memory.id}")
-        return memory
-
-
 def caller(scope: KeyScope) -> Callable[..., Caller]:
     """Return the dependency of an endpoint that needs this scope."""
 
@@ -144,10 +109,9 @@ def caller(scope: KeyScope) -> Callable[..., Caller]:
         header: Annotated[str | None, Security(_HEADER)],
     ) -> Caller:
         doorkeeper: Doorkeeper = request.app.state.doorkeeper
-        key = doorkeeper.admit(bearer.credentials if bearer else header)
-        if scope not in key.scopes:
-            raise Refused(403, "scope-missing", f"this key has no scope {scope.value!r}")
-        return Caller(key, scope)
+        found = Caller(doorkeeper.admit(bearer.credentials if bearer else header))
+        found.need(scope)
+        return found
 
     return admitted
 

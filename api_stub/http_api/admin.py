@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from api_stub.client import MemoryClient
-from api_stub.http_api.access import Admin
-from api_stub.http_api.bodies import CleanupBody, CleanupOut, EraseBody, Name, StatsOut
+from api_stub.bodies import CleanupBody, CleanupOut, EraseBody, Name, StatsOut
+from api_stub.http_api.access import Admin, Reader
+from api_stub.pipeline_client import PipelineClient
 from memory.cleanup import CleanupPolicy
+from memory.settings import Settings
 from memory.validation import check_types
 
 router = APIRouter(prefix="/v1", tags=["operate"])
@@ -18,12 +19,15 @@ router = APIRouter(prefix="/v1", tags=["operate"])
 @router.post("/cleanup")
 def clean_up(request: Request, caller: Admin, body: CleanupBody) -> CleanupOut:
     """Forget what is both old and unimportant; without `"dry_run": false` only count it."""
-    client: MemoryClient = request.app.state.client
+    client: PipelineClient = request.app.state.client
+    settings: Settings = request.app.state.settings
     policy = CleanupPolicy(
         max_age_days=body.max_age_days,
         min_importance=body.min_importance,
         memory_types=check_types(body.memory_types),
         namespace=caller.namespace(body.namespace),
+        brake_share=settings.cleanup_brake_share,
+        brake_count=settings.cleanup_brake_count,
     )
     report = client.cleanup(policy, dry_run=body.dry_run, force=body.force)
     return CleanupOut.model_validate(report.as_json())
@@ -32,17 +36,21 @@ def clean_up(request: Request, caller: Admin, body: CleanupBody) -> CleanupOut:
 @router.post("/erase")
 def erase(request: Request, caller: Admin, body: EraseBody) -> dict[str, Any]:
     """Erase memories wherever they are and look again; the answer is the receipt. A dry run counts them."""
-    client: MemoryClient = request.app.state.client
-    receipt = client.erase(
-        namespace=caller.namespace(body.namespace), source=body.source, dry_run=body.dry_run
-    )
-    return receipt.as_json()
+    client: PipelineClient = request.app.state.client
+    if body.ids is None:
+        namespace = caller.namespace(body.namespace)
+        return client.erase(namespace=namespace, source=body.source, dry_run=body.dry_run).as_json()
+    for memory_id in body.ids:
+        caller.sees(client.get(memory_id))
+    return client.erase(
+        namespace=body.namespace, source=body.source, ids=body.ids, dry_run=body.dry_run
+    ).as_json()
 
 
 @router.get("/stats")
-def stats(request: Request, caller: Admin, namespace: Annotated[Name | None, Query()] = None) -> StatsOut:
+def stats(request: Request, caller: Reader, namespace: Annotated[Name | None, Query()] = None) -> StatsOut:
     """Count the memories of a namespace."""
-    client: MemoryClient = request.app.state.client
+    client: PipelineClient = request.app.state.client
     name = caller.namespace(namespace)
     counts = client.counts(namespace=name)
     return StatsOut(

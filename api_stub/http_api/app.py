@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.routing import Route
 
-from api_stub.client import MemoryClient
 from api_stub.http_api import admin, health, memories, operations, search
 from api_stub.http_api.access import Doorkeeper
+from api_stub.http_api.guards import MAX_BODY_BYTES, Bounded, Measured, SameOrigin
 from api_stub.http_api.health import Metrics
-from api_stub.http_api.problems import Problem, add_handlers, problem
+from api_stub.http_api.problems import Problem, add_handlers
+from api_stub.pipeline_client import PipelineClient
 from memory.database import Database
 from memory.operations import Operations
 from memory.store.api_keys import ApiKeys
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from memory.settings import Settings
 
-MAX_BODY_BYTES = 8 * 2**20
+HAS_MCP = find_spec("mcp") is not None
 _THREADS = 80
 _PROBLEMS = {400, 401, 403, 404, 409, 413, 422, 429, 503}
 _DESCRIPTION = """A persistent memory for AI assistants. What is handed over is *accepted* (202), then
@@ -49,7 +51,7 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
         database = Database(settings.database_url)
         results = Operations(settings.redis_database_url("results"))
         try:
-            with MemoryClient(settings) as client:
+            with PipelineClient(settings) as client:
                 app.state.client = client
                 app.state.operations = results
                 app.state.doorkeeper = Doorkeeper(
@@ -57,7 +59,8 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
                     FixedWindowRateLimiter(RedisStorage(settings.redis_database_url("results"))),
                     is_open=is_open,
                 )
-                yield
+                async with _mcp(app):
+                    yield
         finally:
             results.close()
             database.close()
@@ -72,67 +75,42 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
         },
     )
     app.state.metrics = Metrics()
-    for part in (memories, search, operations, admin, health):
+    app.state.settings = settings
+    for part in (memories, operations, search, admin, health):
         app.include_router(part.router)
+    if HAS_MCP:
+        app.router.routes.append(Route("/mcp", endpoint=_Mcp(app)))
     add_handlers(app)
-    app.add_middleware(_Bounded)
-    app.add_middleware(_Measured, metrics=app.state.metrics)
+    app.add_middleware(Bounded)
+    app.add_middleware(SameOrigin, is_open=is_open)
+    app.add_middleware(Measured, metrics=app.state.metrics)
     return app
 
 
-class _Bounded:
-    """Refuses bodies that are too large, whatever their header says, before more of them is read."""
+@asynccontextmanager
+async def _mcp(app: FastAPI) -> AsyncIterator[None]:
+    """Serve MCP too, where the extra is installed."""
+    if not HAS_MCP:
+        yield
+        return
+    from api_stub.mcp_server.over_http import McpEndpoint  # noqa: PLC0415 (an extra)
 
-    def __init__(self, app: ASGIApp) -> None:
+    endpoint = McpEndpoint(
+        client=app.state.client,
+        operations=app.state.operations,
+        doorkeeper=app.state.doorkeeper,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    async with endpoint.running():
+        app.state.mcp = endpoint
+        yield
+
+
+class _Mcp:
+    """Where MCP is answered: a route needs it before the application runs."""
+
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        n_bytes, is_answered = 0, False
-
-        async def bounded() -> Message:
-            nonlocal n_bytes
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            return message if n_bytes <= MAX_BODY_BYTES else {"type": "http.disconnect"}
-
-        async def instead(message: Message) -> None:
-            nonlocal is_answered
-            if n_bytes <= MAX_BODY_BYTES:
-                await send(message)
-            elif not is_answered:
-                is_answered = True
-                detail = f"a body may have {MAX_BODY_BYTES} bytes at most"
-                headers = {"Connection": "close"}  # the rest of it is not read
-                await problem(413, "too-large", detail, headers=headers)(scope, receive, send)
-
-        await self._app(scope, bounded, instead)
-
-
-class _Measured:
-    """Counts and times each answer by its route, never by its path: that may tell who or what."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-
-        async def measured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route: Any = scope.get("route")
-                self._metrics.note(
-                    scope["method"],
-                    getattr(route, "path", "unknown"),
-                    message["status"],
-                    time.perf_counter() - started,
-                )
-            await send(message)
-
-        await self._app(scope, receive, measured)
+        await self._app.state.mcp(scope, receive, send)

@@ -14,10 +14,10 @@ from prometheus_client import (
     generate_latest,
 )
 
-from api_stub.client import MemoryClient
+from api_stub.bodies import HealthOut
 from api_stub.http_api.access import Admin
-from api_stub.http_api.bodies import HealthOut
 from api_stub.http_api.problems import Refused
+from api_stub.pipeline_client import PipelineClient
 from memory.errors import MemorySystemError
 from memory.verdict import State
 
@@ -78,7 +78,7 @@ def healthz() -> HealthOut:
 @router.get("/readyz")
 def readyz(request: Request, response: Response) -> HealthOut:
     """Say whether the database, Redis and the indexer do their work."""
-    client: MemoryClient = request.app.state.client
+    client: PipelineClient = request.app.state.client
     try:
         verdict = client.verdict()
     except MemorySystemError:
@@ -96,6 +96,6 @@ def metrics(request: Request, caller: Admin) -> Response:
     """Figures of all namespaces together, for a key of all of them."""
     if caller.key.namespaces is not None:
         raise Refused(403, "scope-missing", "metrics are for a key of all namespaces")
-    client: MemoryClient = request.app.state.client
+    client: PipelineClient = request.app.state.client
     known: Metrics = request.app.state.metrics
     return Response(known.text(client.status()), media_type=CONTENT_TYPE_LATEST)

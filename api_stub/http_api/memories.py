@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from api_stub.client import MemoryClient
-from api_stub.http_api.access import Reader, Writer
-from api_stub.http_api.bodies import (
+from api_stub.bodies import (
     AssociationOut,
     ContextOut,
     CreateMemories,
@@ -20,19 +17,22 @@ from api_stub.http_api.bodies import (
     MemoryOut,
     Name,
     OperationOut,
+    PageCursor,
     RelatedMemoriesOut,
     RemovedOut,
     TypeName,
     UpdateMemory,
 )
+from api_stub.client import MemoryClient
+from api_stub.handing_over import hand_over, operation_on
+from api_stub.http_api.access import Reader, Writer
 from api_stub.http_api.operations import Prefer, wait
 from api_stub.http_api.problems import Refused
 from memory.messages import decode_object
-from memory.operations import Operations, new_operation, new_operation_id
+from memory.operations import Operations, new_operation_id
 
 if TYPE_CHECKING:
     from memory.models import Memory
-    from memory.operations import Operation
 
 IdPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
 IdempotencyKey = Annotated[
@@ -68,19 +68,12 @@ def create_memories(
             detail = "this Idempotency-Key was used for another request"
             raise Refused(422, "idempotency-key-reused", detail)
         known = operations.get(operation_id)
-    drafts = [
-        {
-            **draft.model_dump(exclude_none=True),
-            "namespace": namespace,
-            "uid": draft.uid or f"{operation_id}:{place}",
-        }
-        for place, draft in enumerate(body.memories)
-    ]
-    operation = known or _hand_over(client, new_operation(operation_id, namespace=namespace), drafts)
     if known is None:
-        operations.save(operation)
-    found = wait(client, operation, prefer, response)
-    response.headers["Location"] = f"/v1/operations/{operation.id}"
+        drafts = [draft.model_dump(exclude_none=True) for draft in body.memories]
+        known = hand_over(client, drafts, namespace=namespace, operation_id=operation_id)
+        operations.save(known)
+    found = wait(client, known, prefer, response)
+    response.headers["Location"] = f"/v1/operations/{known.id}"
     if found.status == "running":
         response.headers["Retry-After"] = "1"
     return found
@@ -95,13 +88,11 @@ def list_memories(
     where: Annotated[
         str | None, Query(description='Conditions as JSON: {"metadata.author": "Inês"}.')
     ] = None,
-    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    cursor: Annotated[PageCursor | None, Query(description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> MemoriesOut:
     """List stored memories, newest first, searchable yet or not."""
     client: MemoryClient = request.app.state.client
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor[:20]) < 2**63):
-        raise Refused(422, "invalid", f"cursor = {cursor!r}: must be `next` of a page")
     found = client.list_memories(
         namespace=caller.namespace(namespace),
         memory_types=memory_type,
@@ -151,7 +142,7 @@ def update_memory(
     operations: Operations = request.app.state.operations
     caller.sees(client.get(memory_id))
     receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
-    operation = replace(new_operation(new_operation_id(), namespace=receipt.namespace), uids=(receipt.uid,))
+    operation = operation_on(receipt)
     operations.save(operation)
     response.headers["Location"] = f"/v1/operations/{operation.id}"
     return wait(client, operation, prefer, response)
@@ -216,18 +207,6 @@ def get_related(
         depth=depth,
     )
     return RelatedMemoriesOut.model_validate({"related": [one.as_json() for one in found]})
-
-
-def _hand_over(client: MemoryClient, operation: Operation, drafts: list[dict[str, Any]]) -> Operation:
-    """Enqueue drafts, a single one ahead of everything that waits; return what became of them."""
-    if len(drafts) == 1:
-        return replace(operation, uids=(client.enqueue(**drafts[0]).uid,))
-    enqueued = client.enqueue_many(drafts, patience_s=0)
-    if not enqueued.receipts:
-        errors = [{"field": f"memories[{r.position}]", "allowed": r.reason} for r in enqueued.rejected]
-        raise Refused(422, "invalid", enqueued.rejected[0].reason, errors=errors)
-    rejected = tuple((one.position, one.rule) for one in enqueued.rejected)
-    return replace(operation, uids=tuple(receipt.uid for receipt in enqueued.receipts), rejected=rejected)
 
 
 def _out(memory: Memory) -> MemoryOut:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from api_stub.access import Caller
+from api_stub.bodies import OperationOut, OutcomesOut, Uids
 from api_stub.client import MemoryClient
-from api_stub.http_api.access import Caller, Reader
-from api_stub.http_api.bodies import CountsOut, ItemOut, OperationOut, RejectedOut
+from api_stub.handing_over import item, report
+from api_stub.http_api.access import Reader
 from api_stub.http_api.problems import Refused
-from memory.models import MemoryState
+from memory.models import Receipt
 from memory.operations import Operation, Operations
-
-if TYPE_CHECKING:
-    from memory.models import Outcome
 
 LONGEST_WAIT_S = 30
 Prefer = Annotated[
@@ -31,10 +29,19 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])")
 _LOOK_EVERY_S = 0.25
 _LONGEST_STREAM_S = 600
 
-router = APIRouter(prefix="/v1/operations", tags=["operations"])
+router = APIRouter(prefix="/v1", tags=["operations"])
 
 
-@router.get("/{operation_id}")
+@router.post("/outcomes")
+def outcomes(request: Request, caller: Reader, body: Uids) -> OutcomesOut:
+    """Say how far each of these memories has come; one that nobody knows of counts as accepted."""
+    client: MemoryClient = request.app.state.client
+    namespace = caller.namespace(body.namespace)
+    receipts = [Receipt(uid=uid, namespace=namespace) for uid in body.uids]
+    return OutcomesOut(outcomes=[item(one) for one in client.wait(receipts, timeout_s=body.wait_s)])
+
+
+@router.get("/operations/{operation_id}")
 def get_operation(
     request: Request, caller: Reader, operation_id: str, response: Response, prefer: Prefer = None
 ) -> OperationOut:
@@ -47,7 +54,7 @@ def get_operation(
     return found
 
 
-@router.get("/{operation_id}/events", response_class=EventSourceResponse)
+@router.get("/operations/{operation_id}/events", response_class=EventSourceResponse)
 async def operation_events(
     request: Request, caller: Reader, operation_id: str
 ) -> AsyncIterator[ServerSentEvent]:
@@ -74,49 +81,18 @@ def wait(client: MemoryClient, operation: Operation, prefer: str | None, respons
         timeout_s = min(int(wanted[1]), LONGEST_WAIT_S)
         outcomes = client.wait(operation.receipts, timeout_s=timeout_s)
         response.headers["Preference-Applied"] = f"wait={timeout_s}"
-        return _as_out(operation, outcomes)
+        return report(operation, outcomes)
     return seen(client, operation)
 
 
 def seen(client: MemoryClient, operation: Operation) -> OperationOut:
     """Return how far an operation has come by now."""
-    return _as_out(operation, client.outcomes(operation.receipts))
+    return report(operation, client.outcomes(operation.receipts))
 
 
 def _find(request: Request, caller: Caller, operation_id: str) -> Operation:
     operations: Operations = request.app.state.operations
     operation = operations.get(operation_id)
-    own = caller.key.namespaces
-    if operation is None or (own is not None and operation.namespace not in own):
+    if operation is None or not caller.knows(operation.namespace):
         raise Refused(404, "not-found", f"no operation {operation_id!r}")
     return operation
-
-
-def _as_out(operation: Operation, outcomes: list[Outcome]) -> OperationOut:
-    counts = Counter(outcome.state.value for outcome in outcomes)
-    n_bad = counts[MemoryState.DEAD] + len(operation.rejected)
-    if not all(outcome.settled for outcome in outcomes):
-        status = "running"
-    elif not n_bad:
-        status = "succeeded"
-    else:
-        status = "partly" if n_bad < len(outcomes) + len(operation.rejected) else "failed"
-    return OperationOut(
-        id=operation.id,
-        namespace=operation.namespace,
-        status=status,
-        counts=CountsOut(**counts, rejected=len(operation.rejected)),
-        seq=max((outcome.seq for outcome in outcomes if outcome.seq is not None), default=None),
-        memories=[
-            ItemOut(
-                uid=outcome.receipt.uid,
-                state=outcome.state,
-                id=outcome.id,
-                seq=outcome.seq,
-                reason=outcome.reason,
-            )
-            for outcome in outcomes
-        ],
-        rejected=[RejectedOut(position=place, reason=reason) for place, reason in operation.rejected],
-        created_at=operation.created_at,
-    )

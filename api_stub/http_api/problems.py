@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from memory.errors import (
+    AccessDenied,
     CleanupBraked,
     InvalidMemory,
     MemorySystemError,
     NoReranker,
     NotFound,
+    NothingAccepted,
     NotYetSearchable,
     QueueFull,
     Recoverable,
@@ -80,6 +82,7 @@ _TITLES = {
 }
 
 _OF_ERROR: tuple[tuple[type[MemorySystemError], int, str], ...] = (
+    (AccessDenied, 403, "scope-missing"),
     (NotFound, 404, "not-found"),
     (NotYetSearchable, 409, "not-yet-searchable"),
     (CleanupBraked, 409, "cleanup-braked"),
@@ -99,14 +102,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MemorySystemError)
     def ours(_request: Request, error: MemorySystemError) -> JSONResponse:
-        if isinstance(error, InvalidMemory):
-            errors = [{"field": error.field, "allowed": error.allowed}]
-            return problem(422, "invalid", str(error), errors=errors)
-        for kind, status, code in _OF_ERROR:
-            if isinstance(error, kind):
-                headers = {"Retry-After": _RETRY_AFTER_S} if status in {409, 503} else {}
-                return problem(status, code, str(error), headers=headers)
-        return _unexpected()
+        return _problem_of(error)
 
     @app.exception_handler(RequestValidationError)
     def not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -148,6 +144,19 @@ def problem(
         **more,
     }
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _problem_of(error: MemorySystemError) -> JSONResponse:
+    if isinstance(error, InvalidMemory):
+        return problem(422, "invalid", str(error), errors=[{"field": error.field, "allowed": error.allowed}])
+    if isinstance(error, NothingAccepted):
+        errors = [{"field": f"memories[{n}]", "allowed": reason} for n, reason in error.reasons.items()]
+        return problem(422, "invalid", str(error), errors=errors)
+    for kind, status, code in _OF_ERROR:
+        if isinstance(error, kind):
+            headers = {"Retry-After": _RETRY_AFTER_S} if status in {409, 503} else {}
+            return problem(status, code, str(error), headers=headers)
+    return _unexpected()
 
 
 def _unexpected() -> JSONResponse:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
+from api_stub.bodies import SearchBody, SearchOut
 from api_stub.client import MemoryClient
 from api_stub.http_api.access import Reader
-from api_stub.http_api.bodies import SearchBody, SearchOut
 
 router = APIRouter(prefix="/v1/search", tags=["search"])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from api_stub.home import RunningStack, announce
 from api_stub.stack.children import ChildSpec
 from api_stub.stack.cores import n_embed_threads
+from api_stub.stack.probes import http_answers
 from api_stub.stack.servers import PostgresServer, RedisServer
 from api_stub.stack.supervisor import Supervisor
 from api_stub.stack.watched import LONGEST_PAUSE_S
@@ -47,6 +48,7 @@ def local_stack(
     say: Callable[[str], None],
     programs: Programs = Programs(),
     longest_pause_s: float = LONGEST_PAUSE_S,
+    api_port: int | None = None,
 ) -> Supervisor:
     """Prepare servers and processes, without starting any; the supervisor starts them.
 
@@ -59,6 +61,7 @@ def local_stack(
         say: gets the news, line by line.
         programs: what the processes run.
         longest_pause_s: before the start of one that dies again and again.
+        api_port: where the HTTP API is to answer, on loopback; `None` for no API.
 
     Raises:
         SettingsError: a server cannot run here; says why and what to do.
@@ -85,6 +88,8 @@ def local_stack(
         )
 
     processes = _processes(settings, servers, programs=programs, n_embed_workers=n_embed_workers, logs=logs)
+    if api_port is not None:
+        processes.append(_api(settings, servers, port=api_port, logs=logs))
     return Supervisor(
         stages=[_server_specs(servers, logs), processes],
         say=say,
@@ -146,6 +151,22 @@ def _processes(
         )
         for name, command in commands.items()
     ]
+
+
+def _api(settings: Settings, servers: _Servers, *, port: int, logs: Path) -> ChildSpec:
+    return ChildSpec(
+        name="api",
+        argv=(sys.executable, "-P", "-m", "api_stub.commands.app", "api", "--port", str(port)),
+        env={
+            "MEMORY_HOME": str(settings.home),
+            "REDIS_URL": servers.redis_url,
+            "MEMORY_DB_URL": servers.db_url,
+            "PYTHONUNBUFFERED": "1",
+        },
+        cwd=settings.home,
+        log_path=logs / "api.log",
+        is_ready=lambda: http_answers(port=port, path="/healthz"),
+    )
 
 
 def _process(

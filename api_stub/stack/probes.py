@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from http.client import HTTPConnection, HTTPException
 
 import psycopg
 from psycopg import pq
@@ -21,6 +22,18 @@ def redis_answers(*, port: int, password: str) -> bool:
                 return [replies.readline(), replies.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
     except OSError:
         return False
+
+
+def http_answers(*, port: int, path: str) -> bool:
+    """Say whether a GET is answered with 200."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def postgres_answers(conninfo: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.drafts import Drafts
 from benchmarks.chaos.ledger import Attempts, Ending, Known, Ledger
 from memory.cleanup import CleanupPolicy, CleanupReport
@@ -31,7 +31,7 @@ class Operations:
 
     def __init__(
         self,
-        client: MemoryClient,
+        client: PipelineClient,
         *,
         ledger: Ledger,
         attempts: Attempts,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.examination import Contents, Findings, StoredRow, examine
 from benchmarks.chaos.ledger import Ledger
 from benchmarks.chaos.plan import VICTIMS, Kind, Plan, Victim
@@ -67,15 +67,15 @@ class Everkept:
         }
 
     def enqueuer(self, stack: Stack) -> ClientEnqueuer:
-        return ClientEnqueuer(MemoryClient(stack.settings()))
+        return ClientEnqueuer(PipelineClient(stack.settings()))
 
-    def client(self, stack: Stack) -> MemoryClient | None:
-        return MemoryClient(stack.settings())
+    def client(self, stack: Stack) -> PipelineClient | None:
+        return PipelineClient(stack.settings())
 
     def wait_drained(self, stack: Stack, *, timeout_s: float) -> None:
         """Wait until nothing is under way. Raises StackFailed when time runs out."""
         deadline = time.monotonic() + timeout_s
-        with MemoryClient(stack.settings()) as client:
+        with PipelineClient(stack.settings()) as client:
             while time.monotonic() < deadline:
                 _ = stack.place
                 try:
@@ -91,7 +91,7 @@ class Everkept:
     def examine(self, stack: Stack, ledger: Ledger) -> Findings:
         """Examine everything, and stop the stack."""
         database = Database(stack.settings().database_url)
-        with MemoryClient(stack.settings()) as client:
+        with PipelineClient(stack.settings()) as client:
             _clean_up_for_good(client, ledger)
             _redeliver(client, ledger)
             self.wait_drained(stack, timeout_s=self._plan.drain_timeout_s)
@@ -113,14 +113,14 @@ class Everkept:
         return found
 
 
-def _clean_up_for_good(client: MemoryClient, ledger: Ledger) -> None:
+def _clean_up_for_good(client: PipelineClient, ledger: Ledger) -> None:
     doomed = [known for known in ledger.memories.values() if known.doomed]
     for namespace in {known.draft["namespace"] for known in doomed}:
         policy = CleanupPolicy(namespace=namespace)
         _calmly(lambda policy=policy: client.cleanup(policy, dry_run=False, force=True))
 
 
-def _redeliver(client: MemoryClient, ledger: Ledger) -> None:
+def _redeliver(client: PipelineClient, ledger: Ledger) -> None:
     """Hand over again what was deleted, as it was at first: none of it may come back."""
     gone = [key for key, known in ledger.memories.items() if known.must_be_gone]
     outcomes = _calmly(lambda: client.outcomes([Receipt(uid=uid, namespace=space) for space, uid in gone]))
@@ -128,7 +128,7 @@ def _redeliver(client: MemoryClient, ledger: Ledger) -> None:
     _calmly(lambda: client.enqueue_many(ledger.memories[key].draft for key in buried))
 
 
-def _search(client: MemoryClient, ledger: Ledger, findings: Findings, plan: Plan) -> None:
+def _search(client: PipelineClient, ledger: Ledger, findings: Findings, plan: Plan) -> None:
     """Search for some that must live, and some that must be gone, each by any part of its own words."""
     rng = plan.chance("search")
     live = [key for key, known in ledger.memories.items() if known.must_live and len(known.contents) == 1]
@@ -144,7 +144,7 @@ def _search(client: MemoryClient, ledger: Ledger, findings: Findings, plan: Plan
                 findings.add(what, f"{key}: a search {'does not find' if must_come else 'finds'} it")
 
 
-def _compare(client: MemoryClient, findings: Findings) -> None:
+def _compare(client: PipelineClient, findings: Findings) -> None:
     comparison = _calmly(client.verify)
     if not comparison["equal"] or comparison["n_memories"] != comparison["n_vectors"]:
         n = comparison["n_missing"] + comparison["n_extra"] + comparison["n_different"]
@@ -179,7 +179,7 @@ def _rows(database: Database) -> list[StoredRow]:
         ]
 
 
-def _dead(client: MemoryClient) -> Counter[tuple[str, str]]:
+def _dead(client: PipelineClient) -> Counter[tuple[str, str]]:
     letters: Iterable[Any] = client.dead_letters(limit=1_000_000)
     return Counter((str(letter.namespace), str(letter.uid)) for letter in letters)
 

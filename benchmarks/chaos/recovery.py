@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.ledger import Draft, Ending, Ledger
 from benchmarks.chaos.plan import Victim
 from memory.errors import NotYetSearchable, Recoverable, SearchUnavailable
@@ -41,7 +41,7 @@ class Probe:
 class Recovery:
     """Measures kills beside each other, each with a probe of its own."""
 
-    def __init__(self, client: MemoryClient, ledger: Ledger) -> None:
+    def __init__(self, client: PipelineClient, ledger: Ledger) -> None:
         self._client = client
         self._ledger = ledger
         self._numbers = itertools.count()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.examination import Findings
 from benchmarks.chaos.faults import OnKill, Tormentor
 from benchmarks.chaos.ledger import Ledger
@@ -38,7 +38,7 @@ class Target(Protocol):
     def enqueuer(self, stack: Stack) -> Enqueuer:
         """Return what hands over memories, for one thread."""
 
-    def client(self, stack: Stack) -> MemoryClient | None:
+    def client(self, stack: Stack) -> PipelineClient | None:
         """Return what else can be done with them, `None`: nothing."""
 
     def wait_drained(self, stack: Stack, *, timeout_s: float) -> None:

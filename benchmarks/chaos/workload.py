@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.drafts import Drafts
 from benchmarks.chaos.ledger import Attempts, Draft, Ending, Ledger
 from benchmarks.chaos.operations import Operations, Own
@@ -35,7 +35,7 @@ class Enqueuer(Protocol):
 class ClientEnqueuer:
     """Hands over through the client: a single one ahead of every bulk."""
 
-    def __init__(self, client: MemoryClient) -> None:
+    def __init__(self, client: PipelineClient) -> None:
         self._client = client
 
     def single(self, draft: Draft) -> object:
@@ -72,7 +72,7 @@ class Producer(threading.Thread):
         *,
         plan: Plan,
         enqueuer: Enqueuer,
-        client: MemoryClient | None,
+        client: PipelineClient | None,
         poisoner: Poisoner | None,
         ledger: Ledger,
         pace: Pace,
@@ -112,7 +112,7 @@ class Producer(threading.Thread):
         except BaseException as error:  # noqa: BLE001 (the run's to report)
             self._on_failure(error)
 
-    def _operations(self, client: MemoryClient) -> dict[str, Callable[[int], None]]:
+    def _operations(self, client: PipelineClient) -> dict[str, Callable[[int], None]]:
         operations = Operations(
             client,
             ledger=self._ledger,

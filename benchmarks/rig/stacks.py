@@ -14,7 +14,7 @@ from typing import Literal
 
 import psutil
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.rig.command import NotPossible, Report
 from benchmarks.rig.texts import corpus_sentences
 from benchmarks.rig.waiting import NotInTime, say
@@ -47,7 +47,7 @@ class Measured:
     """A running stack, a client of it, and a cheap look at what waits in it."""
 
     stack: Stack
-    client: MemoryClient
+    client: PipelineClient
     _database: Database
     _watch: StreamWatch
 
@@ -132,7 +132,7 @@ def running_measured(
             contextlib.ExitStack() as closing,
         ):
             mine = stack.settings()
-            client = closing.enter_context(MemoryClient(mine))
+            client = closing.enter_context(PipelineClient(mine))
             database = Database(mine.database_url)
             closing.callback(database.close)
             watch = StreamWatch(mine.redis_database_url("ingest"))

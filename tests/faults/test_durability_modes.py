@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from api_stub.client import MemoryClient
 from api_stub.home import running_stack
+from api_stub.pipeline_client import PipelineClient
 from memory.database import database_now
 from memory.models import Receipt
 from memory.schema import memories
@@ -26,17 +26,17 @@ N = 300
 
 
 @contextlib.contextmanager
-def client_of(stack: Stack, durability: str) -> Iterator[MemoryClient]:
+def client_of(stack: Stack, durability: str) -> Iterator[PipelineClient]:
     found = running_stack(stack.home)
     assert found is not None
     settings = read_settings(
         home=stack.home, redis_url=found.redis_url, db_url=found.db_url, durability=durability
     )
-    with MemoryClient(settings) as client:
+    with PipelineClient(settings) as client:
         yield client
 
 
-def enqueue(client: MemoryClient, namespace: str) -> list[Receipt]:
+def enqueue(client: PipelineClient, namespace: str) -> list[Receipt]:
     """Hand over many and one, each with a uid of its own."""
     many = client.enqueue_many({"content": f"memory {i}", "namespace": namespace} for i in range(N))
     return [*many, client.enqueue("the last one", namespace=namespace)]

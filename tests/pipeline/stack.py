@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import redis
 
-from api_stub.client import MemoryClient
 from api_stub.home import running_stack
+from api_stub.pipeline_client import PipelineClient
 from memory.settings import read_settings
 from tests.pipeline.processes import alive
 from tests.waiting import wait_until
@@ -34,11 +34,11 @@ class Stack:
     process: subprocess.Popen[bytes]
     environment: Mapping[str, str]
 
-    def client(self) -> MemoryClient:
+    def client(self) -> PipelineClient:
         """A client of this stack."""
         found = running_stack(self.home)
         assert found is not None
-        return MemoryClient(read_settings(home=self.home, redis_url=found.redis_url, db_url=found.db_url))
+        return PipelineClient(read_settings(home=self.home, redis_url=found.redis_url, db_url=found.db_url))
 
     def redis(self, purpose: Any) -> redis.Redis:
         """One of the stack's Redis databases, past every door."""

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import yaml
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from api_stub.stack.binaries import find_postgres, find_redis, within_reach
 from api_stub.stack.children import ChildSpec, exit_status, kill, last_lines, spawn
 from api_stub.stack.kept import kept_port
@@ -369,7 +369,7 @@ def test_a_service_is_healthy_by_its_own_healthcheck(deployment: _Deployment, na
 
 
 def test_a_memory_that_a_producer_enqueues_becomes_searchable(deployment: _Deployment) -> None:
-    with MemoryClient(_settings(deployment)) as client:
+    with PipelineClient(_settings(deployment)) as client:
         receipt = client.enqueue("The cat sleeps on the warm windowsill.")
         outcome = client.wait(receipt, timeout_s=30)
         assert outcome.state is MemoryState.SEARCHABLE

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from api_stub.client import MemoryClient
 from api_stub.home import running_stack
+from api_stub.pipeline_client import PipelineClient
 from memory.database import Database, database_now
 from memory.errors import NotFound
 from memory.models import MemoryState
@@ -139,14 +139,14 @@ def test_where_no_server_answers_the_heartbeat_alone_decides(stack: Stack) -> No
 
 
 def _verdict(stack: Stack) -> Verdict:
-    with MemoryClient(_settings(stack)) as client:
+    with PipelineClient(_settings(stack)) as client:
         return client.status().verdict
 
 
 def _becomes(stack: Stack, state: State, said: str) -> None:
     seen: list[Verdict] = []
 
-    with MemoryClient(_settings(stack)) as client:
+    with PipelineClient(_settings(stack)) as client:
 
         def is_so() -> bool:
             seen[:] = [client.status().verdict]

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-from api_stub.home import running_stack
-from memory.api_keys import key_draft
-from memory.database import Database
-from memory.store.api_keys import ApiKeys
-from tests.pipeline.stack import MEMORY, Stack, running_up
+from tests.pipeline.api import api, new_key, serving
+from tests.pipeline.stack import Stack, running_up
 from tests.waiting import wait_until
 
 
@@ -39,56 +32,7 @@ def url(stack: Stack) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def serving(stack: Stack, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `memory api` on a port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with (stack.home / f"api-{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*MEMORY, "api", "--port", str(port), *arguments],
-            env={**os.environ, **stack.environment},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_until(lambda: _answers(url, process), timeout_s=60, why="the API answers")
-        yield url, process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def new_key(stack: Stack, *namespaces: str, scopes: str = "read write", requests_a_minute: int = 600) -> str:
-    found = running_stack(stack.home)
-    assert found is not None
-    database = Database(found.db_url)
-    draft = key_draft(
-        name="a test",
-        scopes=scopes.split(),
-        namespaces=namespaces or None,
-        requests_a_minute=requests_a_minute,
-    )
-    _, key = ApiKeys(database).create(draft)
-    database.close()
-    return key
-
-
-def api(url: str, key: str) -> httpx.Client:
-    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-
-
-def created(client: httpx.Client, *contents: str, **fields: Any) -> dict[str, Any]:
+def created(client: httpx2.Client, *contents: str, **fields: Any) -> dict[str, Any]:
     """Hand over memories, wait until they are searchable, and return the operation."""
     body = {"memories": [{"content": content, **fields} for content in contents]}
     answer = client.post("/v1/memories", json=body, headers={"Prefer": "wait=30"})
@@ -98,7 +42,7 @@ def created(client: httpx.Client, *contents: str, **fields: Any) -> dict[str, An
     return operation
 
 
-def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def refused(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code), problem
@@ -196,10 +140,10 @@ def test_a_key_sees_nothing_of_another_namespace(stack: Stack, url: str) -> None
 
 
 def test_without_a_key_or_its_scope_nothing_is_done(stack: Stack, url: str) -> None:
-    answer = httpx.get(f"{url}/v1/memories")
+    answer = httpx2.get(f"{url}/v1/memories")
     refused(answer, 401, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
-    refused(httpx.get(f"{url}/v1/memories", headers={"X-API-Key": "mem_x"}), 401, "unauthorized")
+    refused(httpx2.get(f"{url}/v1/memories", headers={"X-API-Key": "mem_x"}), 401, "unauthorized")
     with api(url, new_key(stack, "scopes", scopes="read")) as reader:
         assert reader.get("/v1/memories").status_code == 200
         refused(reader.post("/v1/memories", json={"memories": [{"content": "x"}]}), 403, "scope-missing")
@@ -290,8 +234,8 @@ def test_what_is_not_allowed_is_a_problem_with_a_code(
 
 def test_development_mode_is_said_aloud_and_for_loopback_alone(stack: Stack) -> None:
     with serving(stack, "--dev") as (url, _):
-        assert httpx.get(f"{url}/v1/memories").status_code == 200
-        refused(httpx.get(f"{url}/v1/memories", headers={"X-API-Key": "wrong"}), 401, "unauthorized")
+        assert httpx2.get(f"{url}/v1/memories").status_code == 200
+        refused(httpx2.get(f"{url}/v1/memories", headers={"X-API-Key": "wrong"}), 401, "unauthorized")
         log = (stack.home / f"api-{url.rsplit(':', 1)[1]}.log").read_text()
         assert "DEVELOPMENT MODE" in log
     stack.memory("api", "--dev", "--host", "0.0.0.0", expect=6)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from api_stub.client import MemoryClient
 from api_stub.commands.ingest import run_ingest
 from api_stub.home import running_stack
+from api_stub.pipeline_client import PipelineClient
 from ingest.chat_logs.messages import Flaw
 from ingest.chat_logs.reader import ReadOptions
 from ingest.inputs import ImportOptions, opened
@@ -40,14 +40,14 @@ def settings(stack: Stack) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def client(settings: Settings) -> Iterator[MemoryClient]:
-    with MemoryClient(settings) as client:
+def client(settings: Settings) -> Iterator[PipelineClient]:
+    with PipelineClient(settings) as client:
         yield client
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
 def test_a_log_is_imported_found_with_its_dates_and_nothing_is_new_the_second_time(
-    client: MemoryClient, settings: Settings, case: Path, tmp_path: Path
+    client: PipelineClient, settings: Settings, case: Path, tmp_path: Path
 ) -> None:
     [path] = case.glob("input*")
     namespace = f"{case.parent.name} {case.name}"
@@ -80,7 +80,7 @@ def test_a_log_is_imported_found_with_its_dates_and_nothing_is_new_the_second_ti
     assert (again["new"], again["known"], again["accepted"]) == (0, len(memories), 0)
 
 
-def test_every_part_of_a_long_message_is_found_and_the_message_comes_once(client: MemoryClient) -> None:
+def test_every_part_of_a_long_message_is_found_and_the_message_comes_once(client: PipelineClient) -> None:
     filler = "Nothing of interest was said about the weather that day, and the guests went home early. "
     parts = [
         "The key of the lighthouse lies under the third stone. ",

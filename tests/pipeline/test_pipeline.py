@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from memory.errors import InvalidMemory, NotFound, NotYetSearchable, SearchUnavailable, ServerAway
 from memory.memory_manager import MemoryManager
 from memory.models import MemoryState, MemoryType, Receipt, SearchMode
@@ -439,13 +439,13 @@ def _kill_and_lose_nothing(stack: Stack, name: str) -> None:
         assert client.verify()["equal"]
 
 
-def _answers(client: MemoryClient) -> bool:
+def _answers(client: PipelineClient) -> bool:
     with contextlib.suppress(ServerAway):
         return bool(client.status())
     return False
 
 
-def _answers_searches(client: MemoryClient) -> bool:
+def _answers_searches(client: PipelineClient) -> bool:
     with contextlib.suppress(ServerAway, SearchUnavailable):
         return len(client.search("memory", namespace="rounds", limit=1000, timeout_s=3)) == 1000
     return False

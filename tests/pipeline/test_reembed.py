@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from api_stub.client import MemoryClient
 from api_stub.commands.output import Exit
 from api_stub.home import RunningStack, announce, hold_home
+from api_stub.pipeline_client import PipelineClient
 from api_stub.stack.children import ChildSpec, spawn, stop
 from indexer.app import QueryModel, load_model
 from memory.database import Database
@@ -262,7 +262,7 @@ def test_without_a_database_it_says_what_to_do(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def _ask_until(is_over: Callable[[], object], client: MemoryClient) -> list[str]:
+def _ask_until(is_over: Callable[[], object], client: PipelineClient) -> list[str]:
     """Ask for each sentence again and again; return what came. A wrong answer fails the test."""
     answers: list[str] = []
 
@@ -274,7 +274,7 @@ def _ask_until(is_over: Callable[[], object], client: MemoryClient) -> list[str]
     return answers
 
 
-def _answer(client: MemoryClient, sentence: str) -> str:
+def _answer(client: PipelineClient, sentence: str) -> str:
     """Return RIGHT or the error. Only a query of the index's own model is that near to its own sentence."""
     try:
         [found] = client.search(sentence, limit=1, mode="vector", timeout_s=20)
@@ -285,7 +285,7 @@ def _answer(client: MemoryClient, sentence: str) -> str:
     return RIGHT
 
 
-def _wake(client: MemoryClient) -> None:
+def _wake(client: PipelineClient) -> None:
     """Let the indexer look at the database, which with its slow tick it does not by itself."""
     with pytest.raises(SearchUnavailable):
         client.verify(timeout_s=5)
@@ -298,7 +298,7 @@ def _log_of_indexer(home: Path, word: str) -> int:
 @contextlib.contextmanager
 def _indexer(
     home: Path, *, url: str, redis_url: str, model: str
-) -> Iterator[tuple[subprocess.Popen[bytes], MemoryClient]]:
+) -> Iterator[tuple[subprocess.Popen[bytes], PipelineClient]]:
     """An indexer alone, that looks at the database at its start and then when it is told to."""
     settings = {"MEMORY_HOME": str(home), "MEMORY_DB_URL": url, "REDIS_URL": redis_url, "MEMORY_TICK_S": "60"}
     spec = ChildSpec(
@@ -309,7 +309,7 @@ def _indexer(
     )
     process = spawn(spec)
     try:
-        with MemoryClient(read_settings(home=home, db_url=url, redis_url=redis_url)) as client:
+        with PipelineClient(read_settings(home=home, db_url=url, redis_url=redis_url)) as client:
             yield process, client
     finally:
         stop(process, spec, timeout_s=20)

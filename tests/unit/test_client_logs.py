@@ -8,13 +8,13 @@ from pathlib import Path
 
 PROGRAM = """
 import sys
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from memory.database import Database
 from memory.settings import read_settings
 
 settings = read_settings(db_url=sys.argv[1], redis_url="redis://127.0.0.1:1", durability="db")
 Database(settings.database_url).upgrade()
-with MemoryClient(settings) as client:
+with PipelineClient(settings) as client:
     client.enqueue("accepted all the same")
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from api_stub.client import MemoryClient
+from api_stub.pipeline_client import PipelineClient
 from benchmarks.chaos.examination import Contents, Findings, examine
 from benchmarks.chaos.ledger import Draft, Ledger
 from benchmarks.chaos.naive.rows import Rows
@@ -94,7 +94,7 @@ class NaiveCursor:
     def enqueuer(self, stack: Stack) -> _Enqueuer:
         return _Enqueuer(stack.settings())
 
-    def client(self, stack: Stack) -> MemoryClient | None:  # noqa: ARG002 (it can but enqueue)
+    def client(self, stack: Stack) -> PipelineClient | None:  # noqa: ARG002 (it can but enqueue)
         return None
 
     def wait_drained(self, stack: Stack, *, timeout_s: float) -> None:

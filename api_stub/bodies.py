@@ -1,4 +1,4 @@
-"""What travels over HTTP: requests that are refused where anything is unknown, and answers."""
+"""What travels over HTTP and MCP: requests that are refused where anything is unknown, and answers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TypeName = Literal["episodic", "semantic", "reflection", "task", "preference", "response"]
 Metadata = dict[str, Any]
+PageCursor = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}$")]
+IdNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class Request(BaseModel):
@@ -89,10 +91,18 @@ class SearchBody(Request):
     wait_s: Annotated[float | None, Field(gt=0, le=30, description="How long to wait for it.")] = None
 
 
+class Uids(Request):
+    """Memories that were handed over, by their uids."""
+
+    namespace: Name | None = None
+    uids: Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    wait_s: Annotated[float, Field(ge=0, le=30, description="How long to wait until all are settled.")] = 0.0
+
+
 class Link(Request):
     """An association from one memory to another of its namespace."""
 
-    related_memory_id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    related_memory_id: IdNumber
     relationship_type: Annotated[Name, Field(examples=["caused_by"])]
     strength: Share = 1.0
     metadata: Metadata = {}
@@ -102,7 +112,7 @@ class CleanupBody(Request):
     """What is forgotten: what is both older and less important than these."""
 
     namespace: Name | None = None
-    max_age_days: Annotated[float, Field(ge=0, le=100_000)] = 30.0
+    max_age_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
     min_importance: Share = 0.3
     memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
     dry_run: bool = True
@@ -110,10 +120,13 @@ class CleanupBody(Request):
 
 
 class EraseBody(Request):
-    """What is erased wherever it is: a namespace, or only what it has from one source."""
+    """What is erased wherever it is: a namespace, or only what it has from one source; or by ids alone."""
 
     namespace: Name | None = None
     source: Name | None = None
+    ids: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None, Field(min_length=1, max_length=1000)
+    ] = None
     dry_run: bool = True
 
 
@@ -207,6 +220,12 @@ class ItemOut(BaseModel):
     reason: str | None
 
 
+class OutcomesOut(BaseModel):
+    """How far memories have come, in the order of the request."""
+
+    outcomes: list[ItemOut]
+
+
 class RejectedOut(BaseModel):
     """A memory that was refused, by its position in what was handed over."""
 
@@ -274,6 +293,8 @@ class CleanupOut(BaseModel):
     deleted: int
     skipped: int
     dry_run: bool
+    stopped_early: bool
+    by_namespace: dict[str, int]
 
 
 class StatsOut(BaseModel):

@@ -1,0 +1,126 @@
+"""`memory mcp`: the memory as tools of an assistant, on standard input and output."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api_stub.access import Caller, anybody
+from api_stub.client import MemoryClient
+from api_stub.commands.output import err
+from api_stub.handing_over import KeepsOperations, RecentOperations
+from api_stub.home import connected_settings, holds_stack
+from memory.errors import NoStack, SettingsError
+from memory.operations import Operations
+from memory.settings import Settings, read_settings
+from memory.validation import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EMBEDDED = "memories.db"
+"""The embedded memory's database, under MEMORY_HOME."""
+
+
+def mcp(
+    url: Annotated[
+        str | None, typer.Option(help="Speak to this HTTP API, opened by MEMORY_API_KEY, instead.")
+    ] = None,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Use the embedded memory, whether a stack runs or not.")
+    ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Keep to this namespace, and call it so.")
+    ] = None,
+) -> None:
+    """Serve the memory to an assistant over MCP, on standard input and output.
+
+    It is the running stack's, else, where there is none in MEMORY_HOME, an embedded one in SQLite: no
+    server is needed. Over HTTP, `memory api` serves MCP at /mcp.
+
+    Example: memory mcp --namespace ines
+    """
+    try:
+        from api_stub.mcp_server.server import make_server  # noqa: PLC0415 (an extra)
+        from api_stub.mcp_server.tools import Door  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        message = f"memory mcp: {error.name} is not installed: pip install 'everkept[mcp]'"
+        raise SettingsError(message) from None
+    if url and embedded:
+        raise SettingsError("--url and --embedded are two different memories: choose one")
+    namespaces = None if namespace is None else (check_name("namespace", namespace),)
+    caller = Caller(anybody("standard input", namespaces=namespaces))
+    place, open_client, operations = _remote(url) if url else _own(is_embedded=embedded)
+    err.print(f"memory mcp: {place}", markup=False)
+    # The answer to the first message must not wait until a model is loaded: a client gives up before.
+    client = _opened_meanwhile(open_client)
+    server = make_server(
+        Door(client=client.result, operations=lambda: operations, caller=lambda _ctx: caller)
+    )
+    try:
+        server.run("stdio")
+    finally:
+        with suppress(Exception):  # what kept it from opening was told to whoever called a tool
+            client.result().close()
+
+
+def _remote(url: str) -> tuple[str, Callable[[], MemoryClient], KeepsOperations]:
+    client = MemoryClient.from_url(url)
+    return f"the API at {url}", lambda: client, RecentOperations()
+
+
+def _own(*, is_embedded: bool) -> tuple[str, Callable[[], MemoryClient], KeepsOperations]:
+    if not is_embedded:
+        try:
+            settings = connected_settings()
+        except NoStack:
+            settings = read_settings()
+            names_servers = settings.redis_url or (settings.db_url or "sqlite:").split(":")[0] != "sqlite"
+            if names_servers or holds_stack(settings.home):
+                raise  # its memories are there: another, empty one is not what was meant
+        else:
+            from api_stub.pipeline_client import PipelineClient  # noqa: PLC0415 (slow to import)
+
+            place = f"the stack of {settings.home}"
+            if (settings.home / EMBEDDED).exists():
+                place += f"; {EMBEDDED} beside it is another memory (--embedded)"
+            operations = Operations(settings.redis_database_url("results"))
+            return place, lambda: PipelineClient(settings), operations
+    settings = _embedded_settings()
+
+    def open_embedded() -> MemoryClient:
+        from api_stub.embedded_client import EmbeddedClient  # noqa: PLC0415 (slow to import)
+
+        return EmbeddedClient(settings)
+
+    return f"an embedded memory, {settings.db_url}", open_embedded, RecentOperations()
+
+
+def _embedded_settings() -> Settings:
+    """Return settings with the embedded memory's database: MEMORY_DB_URL where that is SQLite."""
+    settings = read_settings()
+    if settings.db_url and settings.db_url.startswith("sqlite:"):
+        return settings
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = settings.home / EMBEDDED
+    Path(path).touch(mode=0o600)  # memories are their owner's
+    return read_settings(db_url=f"sqlite:///{path}", index_path=path.with_suffix(".faiss"))
+
+
+def _opened_meanwhile(open_client: Callable[[], MemoryClient]) -> Future[MemoryClient]:
+    found: Future[MemoryClient] = Future()
+
+    def open_() -> None:
+        try:
+            found.set_result(open_client())
+        except BaseException as error:  # noqa: BLE001 (whoever asks for the client gets it)
+            err.print(f"memory mcp: {error}", markup=False)
+            found.set_exception(error)
+
+    threading.Thread(target=open_, name="open-memory", daemon=True).start()
+    return found

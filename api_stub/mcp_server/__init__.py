@@ -1,0 +1,1 @@
+"""The memory as tools of an assistant: an MCP server."""
