@@ -307,6 +307,18 @@ class StatsOut(BaseModel):
     deleted: int
 
 
+class KeyOut(BaseModel):
+    """A key, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    namespaces: Annotated[list[str] | None, Field(description="only these; null for all")]
+    requests_a_minute: int
+    created_at: datetime
+    revoked_at: datetime | None
+
+
 class HealthOut(BaseModel):
     """Whether this process, or the pipeline, is well."""
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from api_stub.client import MemoryClient
 from ingest.producer import Draft, Enqueued, Rejected, chunks, refusal, validated
+from memory.api_keys import ApiKey
 from memory.cleanup import CleanupPolicy, CleanupReport
 from memory.erasure import ErasureReceipt
 from memory.errors import (
@@ -310,6 +311,10 @@ class HttpClient(MemoryClient):
         answer = self._ask("GET", "/v1/stats", params={} if namespace is None else {"namespace": namespace})
         del answer["namespace"]
         return Counts(**answer)
+
+    def own_key(self) -> ApiKey:
+        """Return what the API knows of this client's key: what it may do, and where."""
+        return ApiKey.from_json(self._ask("GET", "/v1/key"))
 
     @override
     def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,7 @@ from memory.errors import InvalidMemory
 from memory.validation import check_name, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
 
 DEFAULT_REQUESTS_A_MINUTE = 600
 _MOST_REQUESTS_A_MINUTE = 1_000_000
@@ -59,6 +59,18 @@ class ApiKey:
             "created_at": self.created_at.isoformat(),
             "revoked_at": self.revoked_at.isoformat() if self.revoked_at else None,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ApiKey:
+        """Read what `as_json` wrote."""
+        namespaces, revoked_at = data["namespaces"], data["revoked_at"]
+        read = {
+            "scopes": frozenset(KeyScope(scope) for scope in data["scopes"]),
+            "namespaces": None if namespaces is None else tuple(namespaces),
+            "created_at": datetime.fromisoformat(data["created_at"]),
+            "revoked_at": datetime.fromisoformat(revoked_at) if revoked_at else None,
+        }
+        return cls(**{**data, **read})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

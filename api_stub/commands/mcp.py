@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,8 @@ from memory.validation import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from memory.api_keys import ApiKey
 
 EMBEDDED = "memories.db"
 """The embedded memory's database, under MEMORY_HOME."""
@@ -54,13 +58,16 @@ def mcp(
     if url and embedded:
         raise SettingsError("--url and --embedded are two different memories: choose one")
     namespaces = None if namespace is None else (check_name("namespace", namespace),)
-    caller = Caller(anybody("standard input", namespaces=namespaces))
-    place, open_client, operations = _remote(url) if url else _own(is_embedded=embedded)
-    err.print(f"memory mcp: {place}", markup=False)
+    memory = _remote(url, namespaces) if url else _own(namespaces, is_embedded=embedded)
+    err.print(f"memory mcp: {memory.place}", markup=False)
     # The answer to the first message must not wait until a model is loaded: a client gives up before.
-    client = _opened_meanwhile(open_client)
+    client = _opened_meanwhile(memory.open)
     server = make_server(
-        Door(client=client.result, operations=lambda: operations, caller=lambda _ctx: caller)
+        Door(
+            client=client.result,
+            operations=lambda: memory.operations,
+            caller=lambda _ctx: Caller(memory.key()),
+        )
     )
     try:
         server.run("stdio")
@@ -69,28 +76,40 @@ def mcp(
             client.result().close()
 
 
-def _remote(url: str) -> tuple[str, Callable[[], MemoryClient], KeepsOperations]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    """One that can be served: how it is named and opened, and what may be done there."""
+
+    place: str
+    open: Callable[[], MemoryClient]
+    operations: KeepsOperations
+    key: Callable[[], ApiKey]
+
+
+def _remote(url: str, namespaces: tuple[str, ...] | None) -> _Memory:
     client = MemoryClient.from_url(url)
-    return f"the API at {url}", lambda: client, RecentOperations()
+
+    @cache  # once it has been answered
+    def key() -> ApiKey:
+        found = client.own_key()
+        return found if namespaces is None else replace(found, namespaces=namespaces)
+
+    return _Memory(place=f"the API at {url}", open=lambda: client, operations=RecentOperations(), key=key)
 
 
-def _own(*, is_embedded: bool) -> tuple[str, Callable[[], MemoryClient], KeepsOperations]:
-    if not is_embedded:
-        try:
-            settings = connected_settings()
-        except NoStack:
-            settings = read_settings()
-            names_servers = settings.redis_url or (settings.db_url or "sqlite:").split(":")[0] != "sqlite"
-            if names_servers or holds_stack(settings.home):
-                raise  # its memories are there: another, empty one is not what was meant
-        else:
-            from api_stub.pipeline_client import PipelineClient  # noqa: PLC0415 (slow to import)
+def _own(namespaces: tuple[str, ...] | None, *, is_embedded: bool) -> _Memory:
+    key = anybody("standard input", namespaces=namespaces)
+    stack = None if is_embedded else _of_stack()
+    if stack is not None:
+        from api_stub.pipeline_client import PipelineClient  # noqa: PLC0415 (slow to import)
 
-            place = f"the stack of {settings.home}"
-            if (settings.home / EMBEDDED).exists():
-                place += f"; {EMBEDDED} beside it is another memory (--embedded)"
-            operations = Operations(settings.redis_database_url("results"))
-            return place, lambda: PipelineClient(settings), operations
+        place = f"the stack of {stack.home}"
+        if (stack.home / EMBEDDED).exists():
+            place += f"; {EMBEDDED} beside it is another memory (--embedded)"
+        operations = Operations(stack.redis_database_url("results"))
+        return _Memory(
+            place=place, open=lambda: PipelineClient(stack), operations=operations, key=lambda: key
+        )
     settings = _embedded_settings()
 
     def open_embedded() -> MemoryClient:
@@ -98,7 +117,25 @@ def _own(*, is_embedded: bool) -> tuple[str, Callable[[], MemoryClient], KeepsOp
 
         return EmbeddedClient(settings)
 
-    return f"an embedded memory, {settings.db_url}", open_embedded, RecentOperations()
+    place = f"an embedded memory, {settings.db_url}"
+    return _Memory(place=place, open=open_embedded, operations=RecentOperations(), key=lambda: key)
+
+
+def _of_stack() -> Settings | None:
+    """Return how to reach the stack, `None` where there has never been one.
+
+    Raises:
+        NoStack: there has been, and it does not run: another, empty memory is not what is meant.
+
+    """
+    try:
+        return connected_settings()
+    except NoStack:
+        settings = read_settings()
+        is_named = settings.redis_url or (settings.db_url and not settings.db_url.startswith("sqlite:"))
+        if is_named or holds_stack(settings.home):
+            raise
+        return None
 
 
 def _embedded_settings() -> Settings:

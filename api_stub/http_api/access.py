@@ -100,8 +100,8 @@ class Doorkeeper:
         )
 
 
-def caller(scope: KeyScope) -> Callable[..., Caller]:
-    """Return the dependency of an endpoint that needs this scope."""
+def caller(scope: KeyScope | None) -> Callable[..., Caller]:
+    """Return the dependency of an endpoint that needs this scope, or just a key."""
 
     def admitted(
         request: Request,
@@ -110,12 +110,14 @@ def caller(scope: KeyScope) -> Callable[..., Caller]:
     ) -> Caller:
         doorkeeper: Doorkeeper = request.app.state.doorkeeper
         found = Caller(doorkeeper.admit(bearer.credentials if bearer else header))
-        found.need(scope)
+        if scope is not None:
+            found.need(scope)
         return found
 
     return admitted
 
 
+Anyone = Annotated[Caller, Depends(caller(None))]
 Reader = Annotated[Caller, Depends(caller(KeyScope.READ))]
 Writer = Annotated[Caller, Depends(caller(KeyScope.WRITE))]
 Admin = Annotated[Caller, Depends(caller(KeyScope.ADMIN))]

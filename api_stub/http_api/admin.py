@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from api_stub.bodies import CleanupBody, CleanupOut, EraseBody, Name, StatsOut
-from api_stub.http_api.access import Admin, Reader
+from api_stub.bodies import CleanupBody, CleanupOut, EraseBody, KeyOut, Name, StatsOut
+from api_stub.http_api.access import Admin, Anyone, Reader
 from api_stub.pipeline_client import PipelineClient
+from memory.api_keys import KeyScope
 from memory.cleanup import CleanupPolicy
 from memory.settings import Settings
 from memory.validation import check_types
@@ -17,8 +18,10 @@ router = APIRouter(prefix="/v1", tags=["operate"])
 
 
 @router.post("/cleanup")
-def clean_up(request: Request, caller: Admin, body: CleanupBody) -> CleanupOut:
-    """Forget what is both old and unimportant; without `"dry_run": false` only count it."""
+def clean_up(request: Request, caller: Reader, body: CleanupBody) -> CleanupOut:
+    """Count what is both old and unimportant; with `"dry_run": false` and scope `admin`, forget it."""
+    if not body.dry_run:
+        caller.need(KeyScope.ADMIN)
     client: PipelineClient = request.app.state.client
     settings: Settings = request.app.state.settings
     policy = CleanupPolicy(
@@ -45,6 +48,12 @@ def erase(request: Request, caller: Admin, body: EraseBody) -> dict[str, Any]:
     return client.erase(
         namespace=body.namespace, source=body.source, ids=body.ids, dry_run=body.dry_run
     ).as_json()
+
+
+@router.get("/key")
+def own_key(caller: Anyone) -> KeyOut:
+    """Say what this key may do, and where."""
+    return KeyOut.model_validate(caller.key.as_json())
 
 
 @router.get("/stats")

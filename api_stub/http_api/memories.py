@@ -79,7 +79,7 @@ def create_memories(
     return found
 
 
-@router.get("")
+@router.get("", response_model_exclude_unset=True)
 def list_memories(
     request: Request,
     caller: Reader,
@@ -100,10 +100,10 @@ def list_memories(
         after=None if cursor is None else int(cursor),
         limit=limit,
     )
-    return MemoriesOut(
-        memories=[_out(memory) for memory in found],
-        next=str(found[-1].id) if len(found) == limit else None,
-    )
+    page = MemoriesOut(memories=[_out(memory) for memory in found])
+    if len(found) == limit:
+        page.next = str(found[-1].id)
+    return page
 
 
 @router.get("/{memory_id}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 
 from api_stub.bodies import SearchBody, SearchOut
@@ -24,9 +26,7 @@ def search(request: Request, caller: Reader, body: SearchBody) -> SearchOut:
         **given,
     )
     own = [hit for hit in hits if hit.relation is None]
-    return SearchOut.model_validate(
-        {
-            "results": [hit.as_json() for hit in hits],
-            "next": own[-1].cursor if len(own) == body.limit else None,
-        }
-    )
+    found: dict[str, Any] = {"results": [hit.as_json() for hit in hits]}
+    if len(own) == body.limit:
+        found["next"] = own[-1].cursor
+    return SearchOut.model_validate(found)

@@ -103,7 +103,7 @@ def test_an_older_database_is_upgraded_with_what_it_holds(new_url: str, home: Pa
 def test_without_arguments_it_is_memories_db_here_with_its_index_beside(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memory.memory_manager.EmbeddingModel", RecordedModel)
+    monkeypatch.setattr("memory.one_process.EmbeddingModel", RecordedModel)
     with MemoryManager() as manager:
         manager.add_memory("hello", "task")
     assert RecordedModel.asked == ("all-MiniLM-L6-v2", False)
@@ -114,7 +114,7 @@ def test_without_arguments_it_is_memories_db_here_with_its_index_beside(
 def test_the_environment_says_what_the_arguments_do_not(
     database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memory.memory_manager.EmbeddingModel", RecordedModel)
+    monkeypatch.setattr("memory.one_process.EmbeddingModel", RecordedModel)
     monkeypatch.setenv("MEMORY_DB_URL", database_url)
     monkeypatch.setenv("FAISS_INDEX_PATH", str(folder / "elsewhere"))
     monkeypatch.setenv("EMBEDDING_MODEL", "some/model")
@@ -128,7 +128,7 @@ def test_the_environment_says_what_the_arguments_do_not(
 
 
 def test_an_argument_wins_over_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory.memory_manager.EmbeddingModel", RecordedModel)
+    monkeypatch.setattr("memory.one_process.EmbeddingModel", RecordedModel)
     monkeypatch.setenv("MEMORY_DB_URL", "sqlite:///from_environment.db")
     monkeypatch.setenv("FAISS_INDEX_PATH", "from_environment")
     monkeypatch.setenv("EMBEDDING_MODEL", "from/environment")

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typer.main import get_command
 
 from api_stub.commands.app import app
 from tests.docs.tables import README, with_tables
-from tests.pipeline.stack import Stack, running_up
+from tests.pipeline.api import free_port
+from tests.pipeline.stack import MEMORY, Stack, running_up
 
 ROOT = README.parent
 
@@ -56,6 +58,37 @@ def test_the_commands_run_as_they_stand(stack: Stack, monkeypatch: pytest.Monkey
         printed += stack.memory(*arguments).stdout
     for expected in ("hazelnuts", "force 6 from the west", "accepted 397 ·", "deleted memory", "are equal"):
         assert expected in printed
+
+
+def test_the_session_with_curl_goes_as_it_is_printed() -> None:
+    [session] = [block for block in _blocks("console") if "curl" in block]
+    port = free_port()
+    script = session.replace("localhost:8080", f"localhost:{port}")
+    commands = re.split(r"^\$ ", script, flags=re.MULTILINE)[1:]
+    assert commands[0].startswith("memory up --api ")
+    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
+        home = Path(name)
+        home.chmod(0o711)
+        with running_up(home, "--api", "--api-port", str(port)) as stack:
+            printed = ["memory() { " + shlex.join(MEMORY) + ' "$@"; }; exec 2>&1']
+            expected = []
+            for command in commands[1:]:
+                typed, said = re.fullmatch(r"((?:.*\\\n)*.*)\n(.*)", command.rstrip(), re.DOTALL).groups()  # type: ignore[union-attr]
+                printed += [typed, "echo; echo ==="]
+                expected.append(said)
+            done = subprocess.run(
+                ["bash", "-euc", "\n".join(printed)],
+                env={**os.environ, **stack.environment},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=True,
+            )
+    answers = [answer.strip() for answer in done.stdout.split("===")[:-1]]
+    assert len(answers) == len(expected) == 5
+    for answer, said in zip(answers, expected, strict=True):
+        pattern = ".*".join(re.escape(part) for part in said.split("…"))
+        assert re.fullmatch(pattern, answer), f"{answer}\nis not\n{said}"
 
 
 def test_every_command_helps_with_an_example() -> None:

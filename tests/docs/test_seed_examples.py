@@ -149,7 +149,7 @@ def test_the_advanced_example_relates_and_cleans_up(
 def test_the_examples_may_follow_each_other_and_run_again(
     url: str, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("memory.memory_manager.EmbeddingModel", lambda *_args, **_more: model)  # loaded once
+    monkeypatch.setattr("memory.one_process.EmbeddingModel", lambda *_args, **_more: model)  # loaded once
     for example in (BASIC_USAGE, ADVANCED_USAGE, ADVANCED_USAGE, BASIC_USAGE):
         named = _run(example, url)
     assert [r["rank"] for r in named["results"]] == [1, 2, 3]

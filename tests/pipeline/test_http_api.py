@@ -147,7 +147,7 @@ def test_without_a_key_or_its_scope_nothing_is_done(stack: Stack, url: str) -> N
     with api(url, new_key(stack, "scopes", scopes="read")) as reader:
         assert reader.get("/v1/memories").status_code == 200
         refused(reader.post("/v1/memories", json={"memories": [{"content": "x"}]}), 403, "scope-missing")
-        refused(reader.post("/v1/cleanup", json={}), 403, "scope-missing")
+        refused(reader.post("/v1/cleanup", json={"dry_run": False}), 403, "scope-missing")
         refused(reader.get("/metrics"), 403, "scope-missing")
     slow = new_key(stack, "scopes", requests_a_minute=2)
     with api(url, slow) as client:
