@@ -179,15 +179,16 @@ def chunks(
     found: Iterable[T],
     *,
     text_of: Callable[[T], str] = attrgetter("content"),
-    max_bytes: int = CHUNK_BYTES,
+    max_bytes: int | None = None,
 ) -> Iterator[list[T]]:
-    """Yield what is pushed at once: up to 500 memories, or about `max_bytes` of text."""
+    """Yield what is pushed at once: up to 500 memories, or about `max_bytes` (8 MiB) of text."""
+    bound = max_bytes or CHUNK_BYTES
     chunk: list[T] = []
     n_bytes = 0
     for one in found:
         chunk.append(one)
         n_bytes += len(text_of(one).encode(errors="surrogatepass"))
-        if len(chunk) >= CHUNK or n_bytes >= max_bytes:
+        if len(chunk) >= CHUNK or n_bytes >= bound:
             yield chunk
             chunk, n_bytes = [], 0
     if chunk:
