@@ -7,18 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api_stub.fields import LARGEST_WHOLE, WHOLE, IdNumber, Instant, Metadata, Name, Share, Text, TypeName
 from memory.models import MemoryState
-from memory.validation import MAX_LIMIT, MAX_NAME_LENGTH
+from memory.validation import MAX_LIMIT
 
 MOST_AT_ONCE = 500
 """As many as the queue takes at once: all of them are accepted, or none."""
-
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
-Share = Annotated[float, Field(ge=0, le=1)]
-TypeName = Literal["episodic", "semantic", "reflection", "task", "preference", "response"]
-Metadata = dict[str, Any]
-PageCursor = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}$")]
-IdNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class Request(BaseModel):
@@ -30,13 +24,14 @@ class Request(BaseModel):
 class Draft(Request):
     """A memory that is handed over."""
 
-    content: Annotated[str, Field(min_length=1, examples=["Inês is allergic to hazelnuts"])]
+    content: Annotated[Text, Field(examples=["Inês is allergic to hazelnuts"])]
     memory_type: TypeName = "episodic"
     source: Name = "user"
     metadata: Annotated[Metadata, Field(examples=[{"importance": 0.9, "author": "Inês"}])] = {}
     uid: Annotated[Name | None, Field(description="Idempotency key: the same one again adds nothing.")] = None
     created_at: Annotated[
-        str | None, Field(description="ISO 8601; now where absent.", examples=["2025-03-04T18:12:09+00:00"])
+        Instant | None,
+        Field(description="ISO 8601; now where absent.", examples=["2025-03-04T18:12:09+00:00"]),
     ] = None
 
 
@@ -50,7 +45,7 @@ class CreateMemories(Request):
 class UpdateMemory(Request):
     """What is to be changed of a memory; the rest stays."""
 
-    content: Annotated[str | None, Field(min_length=1)] = None
+    content: Text | None = None
     memory_type: TypeName | None = None
     source: Name | None = None
     metadata: Annotated[
@@ -61,18 +56,18 @@ class UpdateMemory(Request):
 class SearchBody(Request):
     """A search; docs/search.md says what each option means."""
 
-    query: Annotated[str, Field(min_length=1, examples=["What must she not eat?"])]
+    query: Annotated[Text, Field(examples=["What must she not eat?"])]
     namespace: Name | None = None
     memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 5
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE] = 5
     min_score: Annotated[float, Field(ge=-1, le=1)] = -1.0
     mode: Literal["hybrid", "vector", "words"] = "hybrid"
-    where: Annotated[Metadata | None, Field(examples=[{"metadata.author": "Inês"}])] = None
+    where: Annotated[dict[str, Any] | None, Field(examples=[{"metadata.author": "Inês"}])] = None
     source: Annotated[list[Name] | None, Field(min_length=1, max_length=MAX_LIMIT)] = None
-    since: str | None = None
-    until: str | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     read_times: bool = False
-    now: str | None = None
+    now: Instant | None = None
     recency: Share = 0.0
     importance: Share = 0.0
     access: Share = 0.0
@@ -81,13 +76,15 @@ class SearchBody(Request):
     distinct: bool = False
     rerank: bool = False
     after: str | None = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=10_000_000)] = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=10_000_000), WHOLE] = None
     explain: bool = False
-    expand: Annotated[int, Field(ge=0, le=MAX_LIMIT)] = 0
-    context: Annotated[int, Field(ge=0, le=10)] = 0
-    min_seq: Annotated[int | None, Field(ge=0, le=2**63 - 1, description="The write that must be seen.")] = (
-        None
-    )
+    expand: Annotated[int, Field(ge=0, le=MAX_LIMIT), WHOLE] = 0
+    context: Annotated[int, Field(ge=0, le=10), WHOLE] = 0
+    min_seq: Annotated[
+        int | None,
+        Field(ge=0, le=LARGEST_WHOLE, description="The write that must be seen."),
+        WHOLE,
+    ] = None
     wait_s: Annotated[float | None, Field(gt=0, le=30, description="How long to wait for it.")] = None
 
 
@@ -102,7 +99,7 @@ class Uids(Request):
 class Link(Request):
     """An association from one memory to another of its namespace."""
 
-    related_memory_id: IdNumber
+    related_memory_id: Annotated[IdNumber, Field(examples=[2])]
     relationship_type: Annotated[Name, Field(examples=["caused_by"])]
     strength: Share = 1.0
     metadata: Metadata = {}
@@ -120,13 +117,17 @@ class CleanupBody(Request):
 
 
 class EraseBody(Request):
-    """What is erased wherever it is: a namespace, or only what it has from one source; or by ids alone."""
+    """What is erased wherever it is: a namespace, or only what it has from one source."""
 
     namespace: Name | None = None
     source: Name | None = None
-    ids: Annotated[
-        list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None, Field(min_length=1, max_length=1000)
-    ] = None
+    dry_run: bool = True
+
+
+class EraseIdsBody(Request):
+    """The same of these memories."""
+
+    ids: Annotated[list[IdNumber], Field(min_length=1, max_length=1000)]
     dry_run: bool = True
 
 
@@ -139,7 +140,7 @@ class MemoryOut(BaseModel):
     content: str
     memory_type: str
     source: str
-    metadata: Metadata
+    metadata: dict[str, Any]
     importance: float | None
     created_at: datetime
     last_access_at: datetime | None
@@ -172,7 +173,7 @@ class RelationOut(BaseModel):
     type: str
     strength: float
     direction: str
-    metadata: Metadata
+    metadata: dict[str, Any]
     depth: int
     path: list[int]
 
@@ -276,7 +277,7 @@ class AssociationOut(BaseModel):
     related_memory_id: int
     relationship_type: str
     strength: float
-    metadata: Metadata
+    metadata: dict[str, Any]
     created_at: datetime
 
 

@@ -38,6 +38,7 @@ from memory.selector import selector
 from memory.status import Status, read_status, read_vitals
 from memory.store.associations import Associations
 from memory.store.dead_letters import DeadLetter, DeadLetters
+from memory.store.event_log import EventLog
 from memory.store.memories import Counts, MemoryStore
 from memory.store.pending import PendingRows
 from memory.stream import IngestStream
@@ -400,5 +401,8 @@ class PipelineClient(MemoryClient):
                 raise NoReranker(answer["message"])
             if answer["error"] != NotYetSearchable.__name__:
                 raise SearchUnavailable(answer["message"])
+            head = EventLog(self._database).head()
+            if request.min_seq is not None and request.min_seq > head:
+                raise NotYetSearchable(f"no write has the number {request.min_seq}: the newest one is {head}")
             if time.monotonic() + _LONGEST_WAIT_IN_INDEXER_S > deadline:
                 raise NotYetSearchable(answer["message"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import sqlite3
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MIGRATION_LOCK = 0x6D656D6F7279  # any constant number; "memory" in ASCII
+
+
+def _whole(text: str) -> int | float:
+    """Return what a whole number in Postgres' JSON was: it writes 1e300 out, digit by digit."""
+    number = int(text) if len(text) <= 20 else float(text)
+    return number if abs(number) < 2**63 else float(number)
+
+
+_JSON = json.JSONDecoder(parse_int=_whole)
+
+
+def _read_json(data: str | bytes) -> object:
+    return _JSON.decode(data if isinstance(data, str) else data.decode())
+
 
 # SQLite's primary result codes, see https://sqlite.org/rescode.html.
 _CANNOT_OPEN = frozenset({3, 8, 14})  # PERM, READONLY, CANTOPEN: the file system says why
@@ -72,7 +87,11 @@ class Database:
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             self._engine = create_engine(
-                parsed, connect_args=_POSTGRES_OPTIONS, pool_size=4, pool_recycle=1800
+                parsed,
+                connect_args=_POSTGRES_OPTIONS,
+                pool_size=4,
+                pool_recycle=1800,
+                json_deserializer=_read_json,
             )
             _ping_when_idle(self._engine)
 

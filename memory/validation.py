@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from numbers import Integral
@@ -24,6 +25,23 @@ MAX_METADATA_KEYS = 128
 MAX_LIMIT = 1000
 MAX_CONTEXT = 100
 MAX_HIT_CONTEXT = 10
+_ASTRAL_MARKS = "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+_TAGS = "\U000e0001\U000e0020-\U000e007f"  # they could say what nobody sees
+_UNSEEN = (
+    r"\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f"
+    r"\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
+) + f"{_ASTRAL_MARKS}{_TAGS}"
+NAME_PATTERN = f"^[^ {_UNSEEN}]+(?: +[^ {_UNSEEN}]+)*$"
+"""An identifier: no control or format character and no space but the plain one, which stands inside alone.
+
+By the categories Cc, Cf, Zs, Zl and Zp of Unicode, not by what one version of it has assigned: else a name
+that one Python takes would be refused by another.
+"""
+TEXT_PATTERN = (
+    r"^[^\x00]*[^\x00\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00]*$"
+)
+"""Text that is not blank, without NUL."""
+_NAME = re.compile(NAME_PATTERN[:-1] + r"\Z")
 _LARGEST_INT = 2**63 - 1
 _FEW_KEYS = 32
 _LONGEST_NUMBER = 32  # in JSON, with what stands around a key and its value
@@ -50,7 +68,7 @@ def check_name(field: str, value: object) -> str:
         if value.isprintable() and value == value.strip():
             return value
     text = check_text(field, value, max_bytes=4 * MAX_NAME_LENGTH)
-    if len(text) > MAX_NAME_LENGTH or not text.isprintable() or text != text.strip():
+    if len(text) > MAX_NAME_LENGTH or not _NAME.match(text):
         allowed = f"1 to {MAX_NAME_LENGTH} printable characters with no blank at either end"
         raise InvalidMemory(field=field, value=value, allowed=allowed)
     return text

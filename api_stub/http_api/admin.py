@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from api_stub.bodies import CleanupBody, CleanupOut, EraseBody, KeyOut, Name, StatsOut
+from api_stub.bodies import CleanupBody, CleanupOut, EraseBody, EraseIdsBody, KeyOut, StatsOut
+from api_stub.fields import Name
 from api_stub.http_api.access import Admin, Anyone, Reader
 from api_stub.pipeline_client import PipelineClient
 from memory.api_keys import KeyScope
@@ -37,17 +38,15 @@ def clean_up(request: Request, caller: Reader, body: CleanupBody) -> CleanupOut:
 
 
 @router.post("/erase")
-def erase(request: Request, caller: Admin, body: EraseBody) -> dict[str, Any]:
+def erase(request: Request, caller: Admin, body: EraseBody | EraseIdsBody) -> dict[str, Any]:
     """Erase memories wherever they are and look again; the answer is the receipt. A dry run counts them."""
     client: PipelineClient = request.app.state.client
-    if body.ids is None:
+    if isinstance(body, EraseBody):
         namespace = caller.namespace(body.namespace)
         return client.erase(namespace=namespace, source=body.source, dry_run=body.dry_run).as_json()
     for memory_id in body.ids:
         caller.sees(client.get(memory_id))
-    return client.erase(
-        namespace=body.namespace, source=body.source, ids=body.ids, dry_run=body.dry_run
-    ).as_json()
+    return client.erase(ids=body.ids, dry_run=body.dry_run).as_json()
 
 
 @router.get("/key")

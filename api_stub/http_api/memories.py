@@ -15,15 +15,13 @@ from api_stub.bodies import (
     Link,
     MemoriesOut,
     MemoryOut,
-    Name,
     OperationOut,
-    PageCursor,
     RelatedMemoriesOut,
     RemovedOut,
-    TypeName,
     UpdateMemory,
 )
 from api_stub.client import MemoryClient
+from api_stub.fields import LARGEST_WHOLE, Name, PageCursor, TypeName
 from api_stub.handing_over import hand_over, operation_on
 from api_stub.http_api.access import Reader, Writer
 from api_stub.http_api.operations import Prefer, wait
@@ -34,7 +32,7 @@ from memory.operations import Operations, new_operation_id
 if TYPE_CHECKING:
     from memory.models import Memory
 
-IdPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
+IdPath = Annotated[int, Path(ge=1, le=LARGEST_WHOLE, examples=[1])]
 IdempotencyKey = Annotated[
     str | None,
     Header(

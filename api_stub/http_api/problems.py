@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from memory.errors import (
     AccessDenied,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = "1"
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 class Problem(BaseModel):
@@ -116,10 +118,11 @@ def add_handlers(app: FastAPI) -> None:
         return problem(422, "invalid", said, errors=errors)
 
     @app.exception_handler(HTTPException)
-    def of_http(_request: Request, error: HTTPException) -> JSONResponse:
+    def of_http(request: Request, error: HTTPException) -> JSONResponse:
         codes = {400: "malformed", 404: "not-found", 405: "method-not-allowed"}
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
         code = codes.get(error.status_code, "error")
-        return problem(error.status_code, code, str(error.detail), headers=error.headers)
+        return problem(error.status_code, code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, _error: Exception) -> JSONResponse:
@@ -144,6 +147,17 @@ def problem(
         **more,
     }
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _allowed(request: Request) -> str:
+    """Return every method of this path: a router knows only those of its first endpoint."""
+    routes = request.app.router.routes
+    answered = (
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )
+    return ", ".join(answered)
 
 
 def _problem_of(error: MemorySystemError) -> JSONResponse:

@@ -12,8 +12,9 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
 
 from api_stub.access import Caller
-from api_stub.bodies import MOST_AT_ONCE, IdNumber, Metadata, Name, OperationOut, PageCursor, Share, TypeName
+from api_stub.bodies import MOST_AT_ONCE, OperationOut
 from api_stub.client import MemoryClient
+from api_stub.fields import IdNumber, PageCursor, Share, TypeName
 from api_stub.handing_over import KeepsOperations, hand_over, operation_on, report
 from api_stub.mcp_server.notes import (
     Associated,
@@ -31,13 +32,15 @@ from memory.api_keys import KeyScope
 from memory.cleanup import CleanupPolicy
 from memory.errors import InvalidMemory, MemorySystemError, NotFound
 from memory.operations import Operation
-from memory.validation import check_types
+from memory.validation import MAX_NAME_LENGTH, check_types
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LONGEST_WAIT_S = 30
 
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+Metadata = dict[str, Any]
 Namespace = Annotated[
     Name | None,
     Field(description="Whose memories. Leave it out unless you were told one."),

@@ -193,6 +193,19 @@ def test_update_memory_embeds_a_new_content_again_under_the_same_id(
     assert embedder.n_texts == before  # the same words need no second look
 
 
+def test_numbers_in_metadata_come_back_as_they_were_and_stay_changeable(manager: MemoryManager) -> None:
+    numbers = {
+        "whole": [0, -1, 2**63 - 1, -(2**63) + 1],
+        "broken": [0.1, 5e-324, 1e300, -1.7976931348623157e308, 9.3e18, 2.0**63],
+    }
+    added = manager.add_memory("numbers", "semantic", metadata=numbers)
+    stored = manager.get_memory(added.id)
+    assert stored
+    assert stored.metadata == numbers
+    changed = manager.update_memory(added.id, metadata={"whole": None})
+    assert changed.metadata == {"broken": numbers["broken"]}
+
+
 def test_update_memory_merges_metadata_and_a_none_removes_a_key(manager: MemoryManager) -> None:
     given = {"importance": 0.9, "tags": ["a"], "place": {"city": "Lisbon", "street": "Rua"}, "old": 1}
     memory = manager.add_memory("hello", "task", metadata=given)

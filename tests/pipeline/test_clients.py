@@ -196,9 +196,9 @@ def test_what_is_not_allowed_is_the_same_error_everywhere(client: MemoryClient, 
     with pytest.raises(InvalidMemory):
         client.list_memories(limit=1001)
     with pytest.raises(NotFound):
-        client.update(2**62, content="x")
+        client.update(2**52, content="x")
     with pytest.raises(NotFound):
-        client.delete(2**62)
+        client.delete(2**52)
     stored = client.wait(client.enqueue("a kite", namespace=namespace), timeout_s=60)
     with pytest.raises(InvalidMemory, match="memory_type"):
         client.update(int(stored.id or 0), memory_type="song")
@@ -273,7 +273,7 @@ def test_asyncio_awaits_the_same_methods(stack: Stack, url: str) -> None:
             one = await client.wait(receipts[0])
             assert one == outcomes[0]
             with pytest.raises(NotFound):
-                await client.get(2**62)
+                await client.get(2**52)
             hits = await client.search("note 7", namespace=namespace, limit=20)
             return sorted(hit.memory.content for hit in hits)
 

@@ -80,12 +80,13 @@ def test_a_memory_is_created_searched_changed_and_deleted(stack: Stack, url: str
 
 def test_an_operation_tells_how_far_it_is_and_which_memories_were_refused(stack: Stack, url: str) -> None:
     with api(url, new_key(stack, "ops")) as client:
-        drafts = [{"content": "one"}, {"content": "  "}, {"content": "three"}]
+        drafts = [{"content": "one"}, {"content": "long " * 10_000}, {"content": "three"}]
         answer = client.post("/v1/memories", json={"memories": drafts})
         assert answer.status_code == 202
         operation = answer.json()
         assert answer.headers["location"] == f"/v1/operations/{operation['id']}"
-        assert operation["rejected"] == [{"position": 1, "reason": "content: must be text that is not blank"}]
+        reason = "content: must be at most 32768 bytes, not 50000"
+        assert operation["rejected"] == [{"position": 1, "reason": reason}]
         with client.stream("GET", f"{answer.headers['location']}/events") as events:
             told = "".join(events.iter_text())
         last = told.strip().split("\n\n")[-1].splitlines()
@@ -94,8 +95,8 @@ def test_an_operation_tells_how_far_it_is_and_which_memories_were_refused(stack:
         assert (end["status"], end["counts"]["searchable"], end["counts"]["rejected"]) == ("partly", 2, 1)
         assert client.get(answer.headers["location"]).json() == end
         refused(client.get("/v1/operations/nothing"), 404, "not-found")
-        refused(client.post("/v1/memories", json={"memories": [{"content": " "}]}), 422, "invalid")
-        refused(client.post("/v1/memories", json={"memories": [{"content": " "}] * 2}), 422, "invalid")
+        for bad in (drafts[1:2], drafts[1:2] * 2, [{"content": "fine"}, {"content": " "}]):
+            refused(client.post("/v1/memories", json={"memories": bad}), 422, "invalid")
 
 
 def test_the_same_request_under_the_same_idempotency_key_is_carried_out_once(stack: Stack, url: str) -> None:
@@ -222,20 +223,39 @@ def test_an_operator_counts_cleans_up_and_erases_within_the_keys_namespaces(stac
         ("GET", "/v1/memories/0", {}, 422, "invalid"),
         ("GET", "/v1/nothing", {}, 404, "not-found"),
         ("PUT", "/v1/memories", {}, 405, "method-not-allowed"),
+        (
+            "POST",
+            "/v1/memories",
+            {"json": {"memories": [{"content": "x", "uid": "a\u202eb"}]}},
+            422,
+            "invalid",
+        ),
+        (
+            "POST",
+            "/v1/memories",
+            {"json": {"memories": [{"content": "x", "created_at": "now"}]}},
+            422,
+            "invalid",
+        ),
+        ("POST", "/v1/erase", {"json": {"ids": [1], "namespace": "x"}}, 403, "scope-missing"),
+        ("GET", "/v1/memories", {"headers": {"Origin": "https://evil.example"}}, 403, "cross-origin"),
     ],
 )
 def test_what_is_not_allowed_is_a_problem_with_a_code(
     stack: Stack, url: str, method: str, path: str, sent: dict[str, Any], status: int, code: str
 ) -> None:
     with api(url, new_key(stack, "bad")) as client:
-        problem = refused(client.request(method, path, **sent), status, code)
-        assert problem["detail"]
+        answer = client.request(method, path, **sent)
+        assert refused(answer, status, code)["detail"]
+        assert answer.headers.get("allow") == ("GET, POST" if status == 405 else None)
 
 
 def test_development_mode_is_said_aloud_and_for_loopback_alone(stack: Stack) -> None:
     with serving(stack, "--dev") as (url, _):
         assert httpx2.get(f"{url}/v1/memories").status_code == 200
         refused(httpx2.get(f"{url}/v1/memories", headers={"X-API-Key": "wrong"}), 401, "unauthorized")
+        rebound = {"Host": "evil.example:80", "Origin": "http://evil.example:80"}
+        refused(httpx2.get(f"{url}/v1/memories", headers=rebound), 403, "cross-origin")
         log = (stack.home / f"api-{url.rsplit(':', 1)[1]}.log").read_text()
         assert "DEVELOPMENT MODE" in log
     stack.memory("api", "--dev", "--host", "0.0.0.0", expect=6)

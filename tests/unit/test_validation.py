@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +21,8 @@ from memory.validation import (
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
     MAX_METADATA_KEYS,
+    NAME_PATTERN,
+    TEXT_PATTERN,
     check_instant,
     check_limit,
     check_metadata,
@@ -319,3 +325,26 @@ def test_what_most_metadata_is_like_is_judged_as_anything_else_is(metadata: dict
     assert _judged(metadata) == _judged(MappingProxyType(metadata))
     if metadata:
         assert _judged(metadata) is not metadata
+
+
+def test_the_patterns_say_what_the_checks_do_of_every_character() -> None:
+    refused = {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"}
+    for character in map(chr, range(sys.maxunicode + 1)):
+        category = unicodedata.category(character)
+        if category not in {"Cn", "Cs"}:  # not assigned yet, some to be format characters; no text at all
+            is_name = bool(re.search(NAME_PATTERN, f"a{character}b"))
+            assert is_name == (category not in refused or character == " "), ascii(character)
+            assert is_name != _is_refused(check_name, "name", f"a{character}b")
+        is_text = bool(re.search(TEXT_PATTERN, character))
+        assert is_text == (character != "\0" and not character.isspace()), ascii(character)
+    for name in (" a", "a ", "", " ", "a\n"):
+        assert _is_refused(check_name, "name", name)
+    assert check_name("name", "a  b") == "a  b"
+
+
+def _is_refused(check: Callable[[str, object], object], *arguments: str) -> bool:
+    try:
+        check(*arguments)
+    except InvalidMemory:
+        return True
+    return False
