@@ -11,6 +11,7 @@ from memory.errors import AccessDenied, NotFound
 from memory.messages import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
+    from api_stub.client import MemoryClient
     from memory.models import Memory
 
 
@@ -42,16 +43,14 @@ class Caller:
         """Whether a namespace is one of the key's."""
         return self.key.namespaces is None or namespace in self.key.namespaces
 
-    def sees(self, memory: Memory) -> Memory:
+    def sees(self, client: MemoryClient, memory_id: int) -> Memory:
         """Return a memory that is one of the key's.
 
         Raises:
-            NotFound: it is not, which is said as if it were not there.
+            NotFound: it is not there, or not one of the key's, which is the same.
 
         """
-        if not self.knows(memory.namespace):
-            raise NotFound(f"no live memory with id {memory.id}")
-        return memory
+        return client.get(memory_id, namespaces=self.key.namespaces)
 
 
 def anybody(name: str, *, namespaces: tuple[str, ...] | None = None) -> ApiKey:

@@ -11,7 +11,7 @@ from memory.messages import DEFAULT_NAMESPACE
 from memory.models import MemoryType, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from api_stub.http_client import HttpClient
@@ -168,11 +168,11 @@ class MemoryClient(ABC):
         """
 
     @abstractmethod
-    def get(self, memory_id: int) -> Memory:
-        """Return a stored memory by its id.
+    def get(self, memory_id: int, *, namespaces: Collection[str] | None = None) -> Memory:
+        """Return a stored memory by its id; with `namespaces`, only one that is in any of these.
 
         Raises:
-            NotFound: there is none, or it was deleted.
+            NotFound: there is none, or it was deleted, or is elsewhere.
 
         """
 

@@ -30,7 +30,7 @@ from memory.search_request import SearchOptions, search_request
 from memory.validation import MAX_CONTEXT, check_id, check_limit, check_name, check_types, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from memory.messages import RawMemory
     from memory.settings import Settings
@@ -121,8 +121,8 @@ class EmbeddedClient(MemoryClient):
         return self._process.with_model(lambda steps: steps.search(request))
 
     @override
-    def get(self, memory_id: int) -> Memory:
-        return self._process.store.get(check_id("memory_id", memory_id))
+    def get(self, memory_id: int, *, namespaces: Collection[str] | None = None) -> Memory:
+        return self._process.store.get(check_id("memory_id", memory_id), namespaces=namespaces)
 
     @override
     def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:

@@ -57,7 +57,7 @@ from memory.store.memories import Counts
 from memory.validation import MAX_CONTENT_BYTES, check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _CHUNK_BYTES = 2**20
 """With escapes, so much text makes a body that is far from the API's bound."""
@@ -179,8 +179,11 @@ class HttpClient(MemoryClient):
         return [SearchHit.from_json(hit) for hit in self._ask("POST", "/v1/search", json=body)["results"]]
 
     @override
-    def get(self, memory_id: int) -> Memory:
-        return Memory.from_json(self._ask("GET", _path(memory_id)))
+    def get(self, memory_id: int, *, namespaces: Collection[str] | None = None) -> Memory:
+        found = Memory.from_json(self._ask("GET", _path(memory_id)))
+        if namespaces is not None and found.namespace not in namespaces:
+            raise NotFound(f"no live memory with id {memory_id}")
+        return found
 
     @override
     def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:

@@ -54,7 +54,7 @@ from memory.validation import (
 from memory.verdict import Limits, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from memory.settings import Settings
 
@@ -169,8 +169,8 @@ class PipelineClient(MemoryClient):
         return self._search(request, timeout_s=timeout_s or self._settings.search_timeout_s)
 
     @override
-    def get(self, memory_id: int) -> Memory:
-        return self._store.get(MemoryId(memory_id))
+    def get(self, memory_id: int, *, namespaces: Collection[str] | None = None) -> Memory:
+        return self._store.get(MemoryId(memory_id), namespaces=namespaces)
 
     @override
     def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:

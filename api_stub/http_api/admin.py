@@ -45,7 +45,7 @@ def erase(request: Request, caller: Admin, body: EraseBody | EraseIdsBody) -> di
         namespace = caller.namespace(body.namespace)
         return client.erase(namespace=namespace, source=body.source, dry_run=body.dry_run).as_json()
     for memory_id in body.ids:
-        caller.sees(client.get(memory_id))
+        caller.sees(client, memory_id)
     return client.erase(ids=body.ids, dry_run=body.dry_run).as_json()
 
 

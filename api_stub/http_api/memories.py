@@ -108,7 +108,7 @@ def list_memories(
 def get_memory(request: Request, caller: Reader, memory_id: IdPath) -> MemoryOut:
     """Return a stored memory."""
     client: MemoryClient = request.app.state.client
-    return _out(caller.sees(client.get(memory_id)))
+    return _out(caller.sees(client, memory_id))
 
 
 @router.get("/{memory_id}/context")
@@ -121,7 +121,7 @@ def get_context(
 ) -> ContextOut:
     """Return a memory with what was said around it in its conversation."""
     client: MemoryClient = request.app.state.client
-    caller.sees(client.get(memory_id))
+    caller.sees(client, memory_id)
     found = client.context(memory_id, before=before, after=after)
     return ContextOut(memories=[_out(memory) for memory in found])
 
@@ -138,7 +138,7 @@ def update_memory(
     """Change what is given of a memory. It is stored at once; a new content is embedded behind it."""
     client: MemoryClient = request.app.state.client
     operations: Operations = request.app.state.operations
-    caller.sees(client.get(memory_id))
+    caller.sees(client, memory_id)
     receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
     operation = operation_on(receipt)
     operations.save(operation)
@@ -150,7 +150,7 @@ def update_memory(
 def delete_memory(request: Request, caller: Writer, memory_id: IdPath) -> DeletedOut:
     """Delete a memory: no search finds it from now on, and it never comes back under its uid."""
     client: MemoryClient = request.app.state.client
-    caller.sees(client.get(memory_id))
+    caller.sees(client, memory_id)
     return DeletedOut(id=memory_id, seq=client.delete(memory_id))
 
 
@@ -158,8 +158,8 @@ def delete_memory(request: Request, caller: Writer, memory_id: IdPath) -> Delete
 def associate(request: Request, caller: Writer, memory_id: IdPath, body: Link) -> AssociationOut:
     """Link a memory to another one of its namespace; an equal link is updated."""
     client: MemoryClient = request.app.state.client
-    caller.sees(client.get(memory_id))
-    caller.sees(client.get(body.related_memory_id))
+    caller.sees(client, memory_id)
+    caller.sees(client, body.related_memory_id)
     made = client.associate(
         memory_id,
         body.related_memory_id,
@@ -180,7 +180,7 @@ def dissociate(
 ) -> RemovedOut:
     """Remove the links from a memory to another one, or only the one of this type."""
     client: MemoryClient = request.app.state.client
-    caller.sees(client.get(memory_id))
+    caller.sees(client, memory_id)
     return RemovedOut(removed=client.dissociate(memory_id, related_memory_id, relationship_type))
 
 
@@ -196,7 +196,7 @@ def get_related(
 ) -> RelatedMemoriesOut:
     """Return what is related to a memory, the strongest first."""
     client: MemoryClient = request.app.state.client
-    caller.sees(client.get(memory_id))
+    caller.sees(client, memory_id)
     found = client.related(
         memory_id,
         relationship_type=relationship_type,

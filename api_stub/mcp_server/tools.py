@@ -224,7 +224,7 @@ class MemoryTools:
     def get_memory(self, ctx: Context, memory_id: Id) -> Note:
         """Read one memory by its id."""
         caller = self._caller(ctx, KeyScope.READ)
-        return Note.of(caller.sees(self._door.client().get(memory_id)))
+        return Note.of(caller.sees(self._door.client(), memory_id))
 
     @_told
     def list_memories(
@@ -268,7 +268,7 @@ class MemoryTools:
         """Change a memory that is no longer right; what you leave out stays as it is. Its id stays too."""
         caller = self._caller(ctx, KeyScope.WRITE)
         client = self._door.client()
-        caller.sees(client.get(memory_id))
+        caller.sees(client, memory_id)
         if importance is not None:
             metadata = {**(metadata or {}), "importance": importance}
         if content is None and memory_type is None and metadata is None:
@@ -283,7 +283,7 @@ class MemoryTools:
         """Delete a memory for good: no search finds it from now on. Do it only where you were asked to."""
         caller = self._caller(ctx, KeyScope.WRITE)
         client = self._door.client()
-        caller.sees(client.get(memory_id))
+        caller.sees(client, memory_id)
         return Deleted(id=memory_id, seq=client.delete(memory_id))
 
     @_told
@@ -302,7 +302,7 @@ class MemoryTools:
         caller = self._caller(ctx, KeyScope.WRITE)
         client = self._door.client()
         for one in (memory_id, related_memory_id):
-            caller.sees(client.get(one))
+            caller.sees(client, one)
         made = client.associate(
             memory_id, related_memory_id, relationship_type, strength=strength, metadata=metadata
         )
@@ -327,7 +327,7 @@ class MemoryTools:
         """Read what a memory was linked to with add_association, in both directions, the strongest first."""
         caller = self._caller(ctx, KeyScope.READ)
         client = self._door.client()
-        caller.sees(client.get(memory_id))
+        caller.sees(client, memory_id)
         found = client.related(
             memory_id, relationship_type=relationship_type, depth=depth, min_strength=min_strength
         )
@@ -381,7 +381,7 @@ class MemoryTools:
             raise ResourceNotFoundError(f"no live memory with id {memory_id!r}")
         try:
             caller = self._caller(ctx, KeyScope.READ)
-            found = caller.sees(self._door.client().get(int(memory_id)))
+            found = caller.sees(self._door.client(), int(memory_id))
         except NotFound as error:
             raise ResourceNotFoundError(str(error)) from error
         except MemorySystemError as error:

@@ -32,7 +32,7 @@ from memory.store.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import timedelta
 
     import numpy.typing as npt
@@ -130,14 +130,20 @@ class MemoryStore:
             reach("embed.before_commit")
         return new, seq
 
-    def get(self, memory_id: MemoryId) -> Memory:
+    def get(self, memory_id: MemoryId, *, namespaces: Collection[str] | None = None) -> Memory:
         """Return a live memory by its id.
 
+        With `namespaces`, one of another namespace is to the database what one that does not exist is: it
+        reads nothing of it, so that not even the time it takes tells of it.
+
         Raises:
-            NotFound: there is none, or it was deleted.
+            NotFound: there is none, or it was deleted, or it is in none of these namespaces.
 
         """
-        return self._one(memories.c.id == memory_id, shown=f"id {memory_id}")
+        same = memories.c.id == memory_id
+        if namespaces is not None:
+            same = and_(same, memories.c.namespace.in_(namespaces))
+        return self._one(same, shown=f"id {memory_id}")
 
     def get_by_uid(self, uid: str, *, namespace: str) -> Memory:
         """Return a live memory by its idempotency key.
