@@ -78,7 +78,7 @@ class PipelineClient(MemoryClient):
         )
         self._watch = StreamWatch(settings.redis_database_url("ingest"))
         self._replies = Replies(settings.redis_database_url("results"))
-        self._app = make_celery(settings)
+        self._app = make_celery(settings, publishes_only=True)
         self._nudger = Nudger(self._app, self._stream)
         self.producer = Producer(
             stream=self._stream,

@@ -60,16 +60,27 @@ QUEUE_OF = {
 
 _TASK_OF_NUDGE: dict[Nudge, TaskName] = {"embed": TaskName.DRAIN, "index": TaskName.APPLY}
 _NUDGE_EXPIRES_S = 30
+_PUBLISHED_WITHIN_S = 2
+"""Each try of four."""
 
 
-def make_celery(settings: Settings) -> Celery:
-    """Return a Celery app with this project's settings and no tasks. Connects to nothing yet."""
+def make_celery(settings: Settings, *, publishes_only: bool = False) -> Celery:
+    """Return a Celery app with this project's settings and no tasks. Connects to nothing yet.
+
+    Args:
+        settings: with the URL of Redis.
+        publishes_only: it runs no worker: somebody waits for each message to be sent, ten seconds at most
+            where Redis hangs.
+
+    """
     app = Celery(
         "everkept",
         broker=settings.redis_database_url("broker"),
         set_as_current=False,
     )
     app.conf.update(_CONFIG)
+    if publishes_only:
+        app.conf.broker_transport_options = {**_TRANSPORT_OPTIONS, "socket_timeout": _PUBLISHED_WITHIN_S}
     return app
 
 

@@ -82,7 +82,9 @@ class Database:
         self._file = Path(parsed.database) if self.is_sqlite and parsed.database else None
         self._has_worked = False
         if self.is_sqlite:
-            self._engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S})
+            self._engine = create_engine(
+                parsed, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True
+            )
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
@@ -92,6 +94,7 @@ class Database:
                 pool_size=4,
                 pool_recycle=1800,
                 json_deserializer=_read_json,
+                hide_parameters=True,  # in errors, which are logged: they are what memories say
             )
             _ping_when_idle(self._engine)
 

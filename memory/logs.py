@@ -8,8 +8,8 @@ import sys
 import structlog
 
 _OURS = ("memory", "ingest", "api_stub")
-_CHATTY = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat")
-"""They log every task: two ticks a second would fill the disk with nothing."""
+_CHATTY = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat", "mcp")
+"""They log every task or request: two ticks a second would fill the disk with nothing."""
 
 
 def log_as_a_library() -> None:

@@ -20,18 +20,21 @@ __all__ = ["RETRY_WHEN_FULL_S", "OutOfMemoryError", "RedisError", "ResponseError
 RETRY_WHEN_FULL_S = 1.0
 SOCKET_TIMEOUT_S = 10.0
 """No command may block for longer."""
+_CONNECT_TIMEOUT_S = 3.0
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
     """Return a client of one Redis database. Connects at the first command; safe to share between threads.
+
+    No command blocks for longer than `timeout_s`, and no try to connect for longer than 3 s.
 
     A command is tried again three times when the connection breaks, so each must bear being run twice. Where
     there is no answer in time there is no other try: it would only make the silence longer.
     """
     client: redis.Redis = redis.Redis.from_url(
         url,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=3,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
         socket_keepalive=True,
         health_check_interval=25,
         retry=Retry(

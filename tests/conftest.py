@@ -30,11 +30,14 @@ _LONGEST = {"test_chaos.py", "test_memory_manager.py", "test_pipeline.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of one file, on one database, run in one process: they share what takes long to start.
 
-    The longest begin first, so that no process waits for another one at the end.
+    Those of the doors share one stack over their files. The longest begin first, so that no process waits for
+    another one at the end.
     """
     for item in items:
         database = next((f"-{p}" for p in ("postgres", "sqlite") if f"[{p}" in item.name), "")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}.{item.path.stem}{database}"))
+        room = item.path.parent.name
+        group = room if room == "doors" else f"{room}.{item.path.stem}{database}"
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 

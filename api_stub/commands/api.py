@@ -9,6 +9,10 @@ import typer
 from api_stub.commands.output import err
 from api_stub.home import connected_settings
 from memory.errors import SettingsError
+from memory.logs import configure_logging
+
+_LEAVE_WITHIN_S = 5
+"""So long a stop waits for answers that are under way; who follows an operation would keep it for minutes."""
 
 
 def api(
@@ -33,6 +37,7 @@ def api(
     if development and not is_loopback(host):
         raise SettingsError(f"--dev answers to anybody who can reach it: --host {host} is not loopback")
     settings = connected_settings()
+    configure_logging(level=settings.log_level, process="api")
     if development:
         err.print(
             "memory api: DEVELOPMENT MODE: anybody on this machine may read and change every memory",
@@ -40,12 +45,14 @@ def api(
         )
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     err.print(f"memory api: {place}/docs" + (f", MCP at {place}/mcp" if HAS_MCP else ""), markup=False)
-    # Not one line a request: a path may tell what is in a memory.
+    # Not one line a request: a path may tell what is in a memory. The rest is logged as everywhere.
     uvicorn.run(
         make_app(settings, is_open=development),
         host=host,
         port=port,
         access_log=False,
+        log_config=None,
         log_level="warning",
         server_header=False,
+        timeout_graceful_shutdown=_LEAVE_WITHIN_S,
     )

@@ -18,6 +18,7 @@ from api_stub.commands.output import err
 from api_stub.handing_over import KeepsOperations, RecentOperations
 from api_stub.home import connected_settings, holds_stack
 from memory.errors import NoStack, SettingsError
+from memory.logs import configure_logging
 from memory.operations import Operations
 from memory.settings import Settings, read_settings
 from memory.validation import check_name
@@ -57,6 +58,7 @@ def mcp(
         raise SettingsError(message) from None
     if url and embedded:
         raise SettingsError("--url and --embedded are two different memories: choose one")
+    configure_logging(level=read_settings().log_level, process="mcp")
     namespaces = None if namespace is None else (check_name("namespace", namespace),)
     memory = _remote(url, namespaces) if url else _own(namespaces, is_embedded=embedded)
     err.print(f"memory mcp: {memory.place}", markup=False)

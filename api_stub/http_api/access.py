@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from limits import parse
-from limits.errors import StorageError
 
 from api_stub.access import Caller, anybody
 from api_stub.http_api.problems import Refused
@@ -19,8 +17,7 @@ from memory.api_keys import KeyScope
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from limits.strategies import RateLimiter
-
+    from api_stub.http_api.request_count import RequestCount
     from memory.api_keys import ApiKey
     from memory.store.api_keys import ApiKeys
 
@@ -38,9 +35,9 @@ _ANYBODY = anybody("development mode")
 class Doorkeeper:
     """Knows keys by their text, and counts their requests."""
 
-    def __init__(self, keys: ApiKeys, limiter: RateLimiter, *, is_open: bool) -> None:
+    def __init__(self, keys: ApiKeys, requests: RequestCount, *, is_open: bool) -> None:
         self._keys = keys
-        self._limiter = limiter
+        self._requests = requests
         self._is_open = is_open
         self._known: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
         self._lock = threading.Lock()
@@ -60,7 +57,10 @@ class Doorkeeper:
             if text:
                 detail = "this key is unknown or revoked"
             raise Refused(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-        self._count(key)
+        wait_s = self._requests.seconds_too_early(key)
+        if wait_s:
+            detail = f"this key may make {key.requests_a_minute} requests a minute"
+            raise Refused(429, "too-many-requests", detail, headers={"Retry-After": str(wait_s)})
         return key
 
     @staticmethod
@@ -82,22 +82,6 @@ class Doorkeeper:
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
         return key
-
-    def _count(self, key: ApiKey) -> None:
-        allowed = parse(f"{key.requests_a_minute}/minute")
-        try:
-            if self._limiter.hit(allowed, "api", key.id):
-                return
-            reset_at, _ = self._limiter.get_window_stats(allowed, "api", key.id)
-        except StorageError:
-            return  # Redis is away: the request itself will say so, if it needs it
-        wait_s = max(1, round(reset_at - time.time()))
-        raise Refused(
-            429,
-            "too-many-requests",
-            f"this key may make {key.requests_a_minute} requests a minute",
-            headers={"Retry-After": str(wait_s)},
-        )
 
 
 def caller(scope: KeyScope | None) -> Callable[..., Caller]:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from fastapi import FastAPI
-from limits.storage import RedisStorage
-from limits.strategies import FixedWindowRateLimiter
 from starlette.routing import Route
 
 from api_stub.http_api import admin, health, memories, operations, search
@@ -18,6 +16,7 @@ from api_stub.http_api.access import Doorkeeper
 from api_stub.http_api.guards import MAX_BODY_BYTES, Bounded, Measured, SameOrigin
 from api_stub.http_api.health import Metrics
 from api_stub.http_api.problems import Problem, add_handlers
+from api_stub.http_api.request_count import RequestCount
 from api_stub.pipeline_client import PipelineClient
 from memory.database import Database
 from memory.operations import Operations
@@ -50,18 +49,16 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         database = Database(settings.database_url)
         results = Operations(settings.redis_database_url("results"))
+        requests = RequestCount(settings.redis_database_url("results"))
         try:
             with PipelineClient(settings) as client:
                 app.state.client = client
                 app.state.operations = results
-                app.state.doorkeeper = Doorkeeper(
-                    ApiKeys(database),
-                    FixedWindowRateLimiter(RedisStorage(settings.redis_database_url("results"))),
-                    is_open=is_open,
-                )
+                app.state.doorkeeper = Doorkeeper(ApiKeys(database), requests, is_open=is_open)
                 async with _mcp(app):
                     yield
         finally:
+            requests.close()
             results.close()
             database.close()
 

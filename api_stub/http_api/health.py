@@ -70,7 +70,7 @@ class Metrics:
 
 
 @router.get("/healthz")
-def healthz() -> HealthOut:
+async def healthz() -> HealthOut:
     """Say that this process answers."""
     return HealthOut(status="ok")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from api_stub.access import Caller
 from api_stub.bodies import (
     AssociationOut,
     ContextOut,
@@ -27,7 +29,7 @@ from api_stub.http_api.access import Reader, Writer
 from api_stub.http_api.operations import Prefer, wait
 from api_stub.http_api.problems import Refused
 from memory.messages import decode_object
-from memory.operations import Operations, new_operation_id
+from memory.operations import Operation, Operations, new_operation_id
 
 if TYPE_CHECKING:
     from memory.models import Memory
@@ -46,7 +48,7 @@ router = APIRouter(prefix="/v1/memories", tags=["memories"])
 
 
 @router.post("", status_code=202)
-def create_memories(
+async def create_memories(
     request: Request,
     response: Response,
     caller: Writer,
@@ -55,23 +57,9 @@ def create_memories(
     idempotency_key: IdempotencyKey = None,
 ) -> OperationOut:
     """Hand over memories. 202 says that they are accepted: none of them is lost from here on."""
-    client: MemoryClient = request.app.state.client
-    operations: Operations = request.app.state.operations
-    namespace = caller.namespace(body.namespace)
-    operation_id, known = new_operation_id(), None
-    if idempotency_key is not None:
-        digest = hashlib.sha256(f"{namespace} {body.model_dump_json()}".encode()).hexdigest()
-        operation_id, is_same = operations.claim(caller.key.id, idempotency_key, digest=digest)
-        if not is_same:
-            detail = "this Idempotency-Key was used for another request"
-            raise Refused(422, "idempotency-key-reused", detail)
-        known = operations.get(operation_id)
-    if known is None:
-        drafts = [draft.model_dump(exclude_none=True) for draft in body.memories]
-        known = hand_over(client, drafts, namespace=namespace, operation_id=operation_id)
-        operations.save(known)
-    found = wait(client, known, prefer, response)
-    response.headers["Location"] = f"/v1/operations/{known.id}"
+    operation = await run_sync(_handed_over, request, caller, body, idempotency_key)
+    found = await wait(request, operation, prefer, response)
+    response.headers["Location"] = f"/v1/operations/{operation.id}"
     if found.status == "running":
         response.headers["Retry-After"] = "1"
     return found
@@ -127,7 +115,7 @@ def get_context(
 
 
 @router.patch("/{memory_id}", status_code=202)
-def update_memory(
+async def update_memory(
     request: Request,
     response: Response,
     caller: Writer,
@@ -136,14 +124,9 @@ def update_memory(
     prefer: Prefer = None,
 ) -> OperationOut:
     """Change what is given of a memory. It is stored at once; a new content is embedded behind it."""
-    client: MemoryClient = request.app.state.client
-    operations: Operations = request.app.state.operations
-    caller.sees(client, memory_id)
-    receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
-    operation = operation_on(receipt)
-    operations.save(operation)
+    operation = await run_sync(_changed, request, caller, memory_id, body)
     response.headers["Location"] = f"/v1/operations/{operation.id}"
-    return wait(client, operation, prefer, response)
+    return await wait(request, operation, prefer, response)
 
 
 @router.delete("/{memory_id}")
@@ -205,6 +188,37 @@ def get_related(
         depth=depth,
     )
     return RelatedMemoriesOut.model_validate({"related": [one.as_json() for one in found]})
+
+
+def _handed_over(
+    request: Request, caller: Caller, body: CreateMemories, idempotency_key: str | None
+) -> Operation:
+    client: MemoryClient = request.app.state.client
+    operations: Operations = request.app.state.operations
+    namespace = caller.namespace(body.namespace)
+    operation_id, known = new_operation_id(), None
+    if idempotency_key is not None:
+        digest = hashlib.sha256(f"{namespace} {body.model_dump_json()}".encode()).hexdigest()
+        operation_id, is_same = operations.claim(caller.key.id, idempotency_key, digest=digest)
+        if not is_same:
+            detail = "this Idempotency-Key was used for another request"
+            raise Refused(422, "idempotency-key-reused", detail)
+        known = operations.get(operation_id)
+    if known is None:
+        drafts = [draft.model_dump(exclude_none=True) for draft in body.memories]
+        known = hand_over(client, drafts, namespace=namespace, operation_id=operation_id)
+        operations.save(known)
+    return known
+
+
+def _changed(request: Request, caller: Caller, memory_id: int, body: UpdateMemory) -> Operation:
+    client: MemoryClient = request.app.state.client
+    operations: Operations = request.app.state.operations
+    caller.sees(client, memory_id)
+    receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
+    operation = operation_on(receipt)
+    operations.save(operation)
+    return operation
 
 
 def _out(memory: Memory) -> MemoryOut:

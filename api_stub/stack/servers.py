@@ -40,6 +40,7 @@ _POSTGRES_SETTINGS = {
     "log_timezone": "UTC",
     "log_destination": "stderr",
     "logging_collector": "off",
+    "log_error_verbosity": "terse",  # the context of an error quotes the row
 }
 
 

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from api_stub.commands.app import app
 from tests.docs.tables import README, with_tables
-from tests.pipeline.api import free_port
+from tests.doors.api import free_port
 from tests.pipeline.stack import MEMORY, Stack, running_up
 
 ROOT = README.parent

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.pipeline.api import new_key, serving
+from tests.doors.api import new_key, serving
 from tests.pipeline.stack import running_up
 
 ROOT = Path(__file__).parents[2]

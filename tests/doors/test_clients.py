@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -29,23 +27,8 @@ from memory.errors import (
 )
 from memory.models import MemoryState, MemoryType, Receipt
 from memory.settings import read_settings
-from tests.pipeline.api import free_port, new_key, serving
-from tests.pipeline.stack import Stack, running_up
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
-        home = Path(name)
-        home.chmod(0o711)
-        with running_up(home) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def url(stack: Stack) -> Iterator[str]:
-    with serving(stack) as (url, _):
-        yield url
+from tests.doors.api import free_port, new_key
+from tests.pipeline.stack import Stack
 
 
 @pytest.fixture(scope="module")

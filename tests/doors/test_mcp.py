@@ -7,9 +7,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from api_stub.handing_over import RecentOperations
 from api_stub.mcp_server.server import make_server
 from api_stub.mcp_server.tools import Door
 from memory.settings import read_settings
-from tests.pipeline.api import new_key, serving
-from tests.pipeline.stack import MEMORY, Stack, running_up
+from tests.doors.api import new_key
+from tests.pipeline.stack import MEMORY, Stack
 
 TOOLS = {
     "add_memory",
@@ -42,21 +41,6 @@ TOOLS = {
     "memory_stats",
     "preview_cleanup",
 }
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
-        home = Path(name)
-        home.chmod(0o711)
-        with running_up(home) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def url(stack: Stack) -> Iterator[str]:
-    with serving(stack) as (url, _):
-        yield url
 
 
 def test_in_process_over_an_embedded_memory(tmp_path: Path) -> None:

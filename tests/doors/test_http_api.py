@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-import tempfile
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
-from tests.pipeline.api import api, new_key, serving
-from tests.pipeline.stack import Stack, running_up
+from tests.doors.api import api, new_key, serving
+from tests.pipeline.stack import Stack
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="memory-test-") as name:
-        home = Path(name)
-        home.chmod(0o711)
-        with running_up(home) as running:
-            yield running
-
-
-@pytest.fixture(scope="module")
-def url(stack: Stack) -> Iterator[str]:
-    with serving(stack) as (url, _):
-        yield url
 
 
 def created(client: httpx2.Client, *contents: str, **fields: Any) -> dict[str, Any]:
@@ -47,6 +34,15 @@ def refused(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     problem: dict[str, Any] = answer.json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code), problem
     return problem
+
+
+@contextmanager
+def suspended(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 def test_a_memory_is_created_searched_changed_and_deleted(stack: Stack, url: str) -> None:
@@ -94,7 +90,8 @@ def test_an_operation_tells_how_far_it_is_and_which_memories_were_refused(stack:
         end = json.loads(last[1].removeprefix("data: "))
         assert (end["status"], end["counts"]["searchable"], end["counts"]["rejected"]) == ("partly", 2, 1)
         assert client.get(answer.headers["location"]).json() == end
-        refused(client.get("/v1/operations/nothing"), 404, "not-found")
+        for there_is_none in ("/v1/operations/nothing", "/v1/operations/nothing/events"):
+            refused(client.get(there_is_none), 404, "not-found")
         for bad in (drafts[1:2], drafts[1:2] * 2, [{"content": "fine"}, {"content": " "}]):
             refused(client.post("/v1/memories", json={"memories": bad}), 422, "invalid")
 
@@ -135,7 +132,8 @@ def test_a_key_sees_nothing_of_another_namespace(stack: Stack, url: str) -> None
             answer = theirs.post("/v1/search", json={"query": "safe", "namespace": namespace})
             assert refused(answer, 404, "not-found")["detail"] == f"no namespace {namespace!r}"
             refused(theirs.get("/v1/memories", params={"namespace": namespace}), 404, "not-found")
-        refused(theirs.get(f"/v1/operations/{operation['id']}"), 404, "not-found")
+        for path in (f"/v1/operations/{operation['id']}", f"/v1/operations/{operation['id']}/events"):
+            refused(theirs.get(path), 404, "not-found")
         assert "4711" not in theirs.post("/v1/search", json={"query": "the safe's number"}).text
         assert mine.get(f"/v1/memories/{memory_id}").status_code == 200
 
@@ -275,3 +273,100 @@ def test_what_was_accepted_survives_the_death_of_the_api(stack: Stack) -> None:
             timeout_s=60,
             why="all that was accepted is there",
         )
+
+
+def test_who_waits_keeps_nobody_from_being_answered(stack: Stack, url: str) -> None:
+    key = new_key(stack, "patient")
+    many = httpx2.Limits(max_connections=120)
+    with (
+        api(url, key, limits=many) as patient,
+        api(url, key) as client,
+        ThreadPoolExecutor(120) as waiting,
+    ):
+        body = {"uids": ["never"], "wait_s": 8}
+        asked = [waiting.submit(patient.post, "/v1/outcomes", json=body) for _ in range(120)]
+        begun = time.monotonic()
+        found = created(client, "meanwhile")
+        assert client.get(f"/v1/memories/{found['memories'][0]['id']}").status_code == 200
+        assert time.monotonic() - begun < 6
+        assert {one.result().json()["outcomes"][0]["state"] for one in asked} == {"accepted"}
+
+
+def test_who_has_hung_up_is_not_waited_for(stack: Stack) -> None:
+    with serving(stack) as (url, process):
+        with api(url, new_key(stack, "impatient")) as client, ThreadPoolExecutor(20) as waiting:
+            body = {"uids": ["never"], "wait_s": 30}
+            asked = [waiting.submit(client.post, "/v1/outcomes", json=body, timeout=1) for _ in range(20)]
+            assert {type(one.exception()) for one in asked} == {httpx2.ReadTimeout}
+        process.terminate()
+        process.wait(timeout=4)  # a stop waits for what is under way, five seconds at most
+
+
+def test_a_stop_does_not_wait_for_who_follows_an_operation(stack: Stack) -> None:
+    key = new_key(stack, "follower")
+    with serving(stack) as (url, process), api(url, key) as client, suspended(stack.child("embed-1")):
+        operation = client.post("/v1/memories", json={"memories": [{"content": "a kite"}]}).json()
+        with client.stream("GET", f"/v1/operations/{operation['id']}/events") as events:
+            assert "event: progress" in next(events.iter_text())
+            process.terminate()
+            process.wait(timeout=15)
+
+
+def test_a_redis_that_hangs_holds_up_only_what_needs_it(stack: Stack) -> None:
+    with serving(stack) as (url, _), api(url, new_key(stack, "away")) as client:
+        memory_id = created(client, "a kite")["memories"][0]["id"]
+        with suspended(stack.child("redis")):
+            begun = time.monotonic()
+            for _ in range(5):
+                assert client.get(f"/v1/memories/{memory_id}").status_code == 200
+                assert client.get("/v1/memories").json()["memories"][0]["content"] == "a kite"
+                assert client.get("/v1/stats").json()["stored"] == 1
+            assert time.monotonic() - begun < 5
+            late = ThreadPoolExecutor(4)
+            asked = [
+                late.submit(client.post, "/v1/memories", json={"memories": [{"content": "x"}]}),
+                late.submit(client.post, "/v1/search", json={"query": "kite", "wait_s": 2}),
+                late.submit(client.get, "/v1/operations/nothing"),
+                late.submit(client.get, "/readyz"),
+            ]
+            created_, searched, operation, ready = (one.result() for one in asked)
+            refused(created_, 503, "server-away")
+            assert refused(searched, 503, searched.json()["code"])["code"] in {
+                "server-away",
+                "search-unavailable",
+            }
+            refused(operation, 503, "server-away")
+            assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
+        wait_until(lambda: created(client, "again"), timeout_s=60, why="it goes on")
+
+
+def test_the_log_has_no_content_and_no_key(stack: Stack) -> None:
+    secret = "Zanzibar"  # in whatever a request can carry
+    key = new_key(stack, "discreet", scopes="read write admin")
+    draft = {"content": f"{secret} is where", "source": secret, "metadata": {secret: secret}, "uid": secret}
+    with serving(stack, MEMORY_LOG_LEVEL="INFO") as (url, _), api(url, key) as client:
+        created(client, draft.pop("content"), **draft)
+        for method, path, sent in (
+            ("POST", "/v1/search", {"json": {"query": secret, "where": {f"metadata.{secret}": secret}}}),
+            ("POST", "/v1/search", {"json": {"query": secret, "where": {secret: secret}}}),
+            ("POST", "/v1/search", {"json": {"query": secret, "after": secret}}),
+            ("POST", "/v1/memories", {"json": {"memories": [{"content": secret, secret: secret}]}}),
+            ("POST", "/v1/memories", {"json": {"memories": [{"content": secret * 9000}]}}),
+            ("POST", "/v1/memories", {"content": secret, "headers": {"content-type": "application/json"}}),
+            ("GET", f"/v1/memories?namespace={secret}", {}),
+            ("GET", f"/v1/{secret}", {}),
+            ("GET", f"/v1/operations/{secret}/events", {}),
+            ("GET", "/v1/memories", {"headers": {"Authorization": f"Bearer {secret}"}}),
+            ("POST", "/v1/erase", {"json": {"source": secret, "dry_run": False}}),
+            ("POST", "/mcp", {"json": {"jsonrpc": "2.0", "id": 1, "method": secret}}),
+        ):
+            client.request(method, path, **sent)
+        with suspended(stack.child("redis")):  # what fails is logged too
+            answer = client.post("/v1/memories", json={"memories": [{"content": secret}]})
+            refused(answer, 503, "server-away")
+        log = (stack.home / f"api-{url.rsplit(':', 1)[1]}.log").read_text()
+    logs = log + "".join(path.read_text() for path in (stack.home / "logs").iterdir())
+    assert "event=" in logs
+    for told in (secret, key, key.removeprefix("mem_")[:20]):
+        assert told not in logs
+    assert "Traceback" not in log

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx2
 
@@ -72,6 +73,6 @@ def new_key(stack: Stack, *namespaces: str, scopes: str = "read write", requests
     return key
 
 
-def api(url: str, key: str) -> httpx2.Client:
+def api(url: str, key: str, **options: Any) -> httpx2.Client:
     """A plain HTTP client with a key."""
-    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, **options)
