@@ -24,10 +24,11 @@ from api_stub.bodies import (
 )
 from api_stub.client import MemoryClient
 from api_stub.fields import LARGEST_WHOLE, Name, PageCursor, TypeName
-from api_stub.handing_over import hand_over, operation_on
+from api_stub.handing_over import hand_over, operation_on, report_accepted
 from api_stub.http_api.access import Reader, Writer
 from api_stub.http_api.operations import Prefer, wait
 from api_stub.http_api.problems import Refused
+from memory.errors import Recoverable
 from memory.messages import decode_object
 from memory.operations import Operation, Operations, new_operation_id
 
@@ -58,7 +59,10 @@ async def create_memories(
 ) -> OperationOut:
     """Hand over memories. 202 says that they are accepted: none of them is lost from here on."""
     operation = await run_sync(_handed_over, request, caller, body, idempotency_key)
-    found = await wait(request, operation, prefer, response)
+    try:
+        found = await wait(request, operation, prefer, response)
+    except Recoverable:  # the database is away, which alone knows more
+        found = report_accepted(operation)
     response.headers["Location"] = f"/v1/operations/{operation.id}"
     if found.status == "running":
         response.headers["Retry-After"] = "1"

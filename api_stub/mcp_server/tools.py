@@ -15,7 +15,7 @@ from api_stub.access import Caller
 from api_stub.bodies import MOST_AT_ONCE, OperationOut
 from api_stub.client import MemoryClient
 from api_stub.fields import IdNumber, PageCursor, Share, TypeName
-from api_stub.handing_over import KeepsOperations, hand_over, operation_on, report
+from api_stub.handing_over import KeepsOperations, hand_over, operation_on, report, report_accepted
 from api_stub.mcp_server.notes import (
     Associated,
     Counted,
@@ -30,7 +30,7 @@ from api_stub.mcp_server.notes import (
 )
 from memory.api_keys import KeyScope
 from memory.cleanup import CleanupPolicy
-from memory.errors import InvalidMemory, MemorySystemError, NotFound
+from memory.errors import InvalidMemory, MemorySystemError, NotFound, Recoverable
 from memory.operations import Operation
 from memory.validation import MAX_NAME_LENGTH, check_types
 
@@ -398,7 +398,11 @@ class MemoryTools:
     ) -> OperationOut:
         name = self._caller(ctx, KeyScope.WRITE).namespace(namespace)
         drafts = [memory.draft() for memory in memories]
-        return self._kept(hand_over(self._door.client(), drafts, namespace=name), wait_s=wait_s)
+        operation = hand_over(self._door.client(), drafts, namespace=name)
+        try:
+            return self._kept(operation, wait_s=wait_s)
+        except Recoverable:  # it is accepted all the same; told an error, a model would add it again
+            return report_accepted(operation)
 
     def _kept(self, operation: Operation, *, wait_s: float) -> OperationOut:
         self._door.operations().save(operation)

@@ -14,9 +14,13 @@ import httpx2
 import psutil
 import pytest
 
+from api_stub.http_api.access import REVOKED_WITHIN_S
 from tests.doors.api import api, new_key, serving
 from tests.pipeline.stack import Stack
 from tests.waiting import wait_until
+
+NO_KEY = f"mem_{'0' * 12}_{'0' * 43}"
+"""It looks like one."""
 
 
 def created(client: httpx2.Client, *contents: str, **fields: Any) -> dict[str, Any]:
@@ -321,6 +325,7 @@ def test_a_redis_that_hangs_holds_up_only_what_needs_it(stack: Stack) -> None:
                 assert client.get(f"/v1/memories/{memory_id}").status_code == 200
                 assert client.get("/v1/memories").json()["memories"][0]["content"] == "a kite"
                 assert client.get("/v1/stats").json()["stored"] == 1
+            assert client.delete(f"/v1/memories/{memory_id}").status_code == 200
             assert time.monotonic() - begun < 5
             late = ThreadPoolExecutor(4)
             asked = [
@@ -338,6 +343,35 @@ def test_a_redis_that_hangs_holds_up_only_what_needs_it(stack: Stack) -> None:
             refused(operation, 503, "server-away")
             assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
         wait_until(lambda: created(client, "again"), timeout_s=60, why="it goes on")
+
+
+def test_memories_are_accepted_while_the_database_is_away(stack: Stack, url: str) -> None:
+    supervisor = psutil.Process(stack.process.pid)
+    with api(url, new_key(stack, "no database")) as client:
+        memory_id = created(client, "a kite")["memories"][0]["id"]
+        with suspended(supervisor):  # nobody starts it again
+            stack.child("postgres").kill()
+            wait_until(
+                lambda: client.get(f"/v1/memories/{memory_id}").status_code == 503,
+                timeout_s=30,
+                why="the database is away",
+            )
+            body = {"memories": [{"content": "a boat"}]}
+            until = time.monotonic() + REVOKED_WITHIN_S + 1  # by then the key is looked up anew
+            while time.monotonic() < until:
+                answer = client.post("/v1/memories", json=body, headers={"Prefer": "wait=5"})
+                assert answer.status_code == 202, answer.text
+                assert (answer.json()["status"], answer.json()["counts"]["accepted"]) == ("running", 1)
+            refused(client.get(answer.headers["location"]), 503, "server-away")
+            unknown = client.get("/v1/memories", headers={"Authorization": f"Bearer {NO_KEY}"})
+            refused(unknown, 503, "server-away")
+        wait_until(
+            lambda: client.get(answer.headers["location"]).json()["status"] == "succeeded",
+            timeout_s=60,
+            why="it became searchable",
+        )
+        found = client.post("/v1/search", json={"query": "boat"}).json()["results"]
+        assert found[0]["content"] == "a boat"
 
 
 def test_the_log_has_no_content_and_no_key(stack: Stack) -> None:
