@@ -39,6 +39,15 @@ class Caller:
             raise NotFound(f"no namespace {name!r}")
         return name
 
+    def namespace_if_bound(self, given: str | None) -> str | None:
+        """Return the same, but `None`, which is all of them, where none is given to a key of all namespaces.
+
+        Raises:
+            NotFound: it is not one of the key's.
+
+        """
+        return None if given is None and self.key.namespaces is None else self.namespace(given)
+
     def knows(self, namespace: str) -> bool:
         """Whether a namespace is one of the key's."""
         return self.key.namespaces is None or namespace in self.key.namespaces

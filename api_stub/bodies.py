@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from api_stub.fields import LARGEST_WHOLE, WHOLE, IdNumber, Instant, Metadata, Name, Share, Text, TypeName
+from api_stub.fields import (
+    LARGEST_WHOLE,
+    WHOLE,
+    IdNumber,
+    Instant,
+    Metadata,
+    Name,
+    Share,
+    Text,
+    TypeName,
+    TypeNames,
+)
 from memory.models import MemoryState
 from memory.validation import MAX_LIMIT
 
@@ -15,10 +27,23 @@ MOST_AT_ONCE = 500
 """As many as the queue takes at once: all of them are accepted, or none."""
 
 
+_MOST_FIELDS = 100
+_MOST_READ = 2100
+"""Memories that one answer of a search may hold, with what was said around them: each may have 32 KiB."""
+
+
 class Request(BaseModel):
     """Anything sent: strict, so that true is no number and 1 no text, and without unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, data: Any) -> Any:
+        """Refuse at once what is far from any body: each unknown field would be a fault of its own."""
+        if isinstance(data, dict) and len(data) > _MOST_FIELDS:
+            raise PydanticCustomError("too_many_fields", "must have the fields that the OpenAPI names")
+        return data
 
 
 class Draft(Request):
@@ -39,7 +64,7 @@ class CreateMemories(Request):
     """One memory or many, all of one namespace."""
 
     namespace: Name | None = None
-    memories: Annotated[list[Draft], Field(min_length=1, max_length=MOST_AT_ONCE)]
+    memories: Annotated[list[Draft], Field(min_length=1, max_length=MOST_AT_ONCE, fail_fast=True)]
 
 
 class UpdateMemory(Request):
@@ -58,12 +83,12 @@ class SearchBody(Request):
 
     query: Annotated[Text, Field(examples=["What must she not eat?"])]
     namespace: Name | None = None
-    memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
+    memory_types: TypeNames | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), WHOLE] = 5
     min_score: Annotated[float, Field(ge=-1, le=1)] = -1.0
     mode: Literal["hybrid", "vector", "words"] = "hybrid"
     where: Annotated[dict[str, Any] | None, Field(examples=[{"metadata.author": "Inês"}])] = None
-    source: Annotated[list[Name] | None, Field(min_length=1, max_length=MAX_LIMIT)] = None
+    source: Annotated[list[Name], Field(min_length=1, max_length=MAX_LIMIT, fail_fast=True)] | None = None
     since: Instant | None = None
     until: Instant | None = None
     read_times: bool = False
@@ -87,12 +112,19 @@ class SearchBody(Request):
     ] = None
     wait_s: Annotated[float | None, Field(gt=0, le=30, description="How long to wait for it.")] = None
 
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.limit * (1 + 2 * self.context) > _MOST_READ:
+            allowed = f"limit x (1 + 2 x context) must be at most {_MOST_READ}"
+            raise PydanticCustomError("too_much", "{allowed}", {"allowed": allowed})
+        return self
+
 
 class Uids(Request):
     """Memories that were handed over, by their uids."""
 
     namespace: Name | None = None
-    uids: Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    uids: Annotated[list[Name], Field(min_length=1, max_length=1000, fail_fast=True)]
     wait_s: Annotated[float, Field(ge=0, le=30, description="How long to wait until all are settled.")] = 0.0
 
 
@@ -111,23 +143,30 @@ class CleanupBody(Request):
     namespace: Name | None = None
     max_age_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
     min_importance: Share = 0.3
-    memory_types: Annotated[list[TypeName] | None, Field(min_length=1)] = None
+    memory_types: TypeNames | None = None
     dry_run: bool = True
     force: Annotated[bool, Field(description="Past the brake.")] = False
 
 
-class EraseBody(Request):
+class EraseNamespaceBody(Request):
     """What is erased wherever it is: a namespace, or only what it has from one source."""
 
-    namespace: Name | None = None
+    namespace: Name
     source: Name | None = None
+    dry_run: bool = True
+
+
+class EraseSourceBody(Request):
+    """The same of all that came from one source, in every namespace of the key."""
+
+    source: Name
     dry_run: bool = True
 
 
 class EraseIdsBody(Request):
     """The same of these memories."""
 
-    ids: Annotated[list[IdNumber], Field(min_length=1, max_length=1000)]
+    ids: Annotated[list[IdNumber], Field(min_length=1, max_length=1000, fail_fast=True)]
     dry_run: bool = True
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from memory.search_request import SearchOptions
     from memory.store.memories import Counts
 
-_FIRST_LOOK_S = 0.003
-_SLOWEST_LOOK_S = 0.25
+FIRST_LOOK_S = 0.003
+SLOWEST_LOOK_S = 0.25
 
 
 class MemoryClient(ABC):
@@ -316,7 +316,7 @@ class MemoryClient(ABC):
 
     def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:
         deadline = time.monotonic() + timeout_s
-        pause_s = _FIRST_LOOK_S
+        pause_s = FIRST_LOOK_S
         settled: dict[int, Outcome] = {}
         open_ = list(range(len(receipts)))
         while True:
@@ -325,7 +325,7 @@ class MemoryClient(ABC):
             if not open_ or time.monotonic() >= deadline:
                 return [settled[i] for i in range(len(receipts))]
             time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
-            pause_s = min(pause_s * 1.5, _SLOWEST_LOOK_S)
+            pause_s = min(pause_s * 1.5, SLOWEST_LOOK_S)
 
 
 def own_or_default(namespace: str | None) -> str:

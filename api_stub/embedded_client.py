@@ -126,7 +126,8 @@ class EmbeddedClient(MemoryClient):
 
     @override
     def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:
-        return self._process.store.get_by_uid(uid, namespace=own_or_default(namespace))
+        namespace = check_name("namespace", own_or_default(namespace))
+        return self._process.store.get_by_uid(check_name("uid", uid), namespace=namespace)
 
     @override
     def context(self, memory_id: int, *, before: int = 2, after: int = 2) -> list[Memory]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from memory.errors import InvalidMemory
+from memory.models import MemoryType
 from memory.validation import (
     MAX_CONTENT_BYTES,
     MAX_METADATA_KEYS,
@@ -89,6 +90,8 @@ Metadata = Annotated[
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
 TypeName = Literal["episodic", "semantic", "reflection", "task", "preference", "response"]
+TypeNames = Annotated[list[TypeName], Field(min_length=1, max_length=len(MemoryType), fail_fast=True)]
+"""A list ends at its first fault: millions of faults, each described, would fill the memory."""
 PageCursor = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,15}$")]
 LARGEST_WHOLE = 2**53 - 1
 """As far as every JSON reader is exact; no database comes so far."""

@@ -7,8 +7,10 @@ from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
+
 from api_stub.bodies import CountsOut, ItemOut, OperationOut, RejectedOut
-from memory.errors import NothingAccepted
+from memory.errors import NothingAccepted, Recoverable
 from memory.models import MemoryState, Outcome
 from memory.operations import Operation, new_operation, new_operation_id
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from api_stub.client import MemoryClient
     from memory.models import Receipt
 
+log = structlog.get_logger(__name__)
 
 _MOST_RECENT = 10_000
+_STAYS_GONE = "it was deleted, and stays gone under this uid"
+_TWICE = "uid: must be another one for each memory of a request"
 
 
 class KeepsOperations(Protocol):
@@ -78,14 +83,29 @@ def hand_over(
     ]
     if len(whole) == 1:
         return replace(operation, uids=(client.enqueue(**whole[0]).uid,))
-    enqueued = client.enqueue_many(whole, patience_s=0)
+    first = {draft["uid"]: place for place, draft in reversed(list(enumerate(whole)))}
+    places = sorted(first.values())
+    enqueued = client.enqueue_many([whole[place] for place in places], patience_s=0)
     if not enqueued.receipts:
-        raise NothingAccepted({one.position: one.reason for one in enqueued.rejected})
+        raise NothingAccepted({places[one.position]: one.reason for one in enqueued.rejected})
+    rejected = dict.fromkeys(set(range(len(whole))) - set(places), _TWICE)
+    rejected |= {places[one.position]: one.rule for one in enqueued.rejected}
     return replace(
         operation,
         uids=tuple(receipt.uid for receipt in enqueued.receipts),
-        rejected=tuple((one.position, one.rule) for one in enqueued.rejected),
+        rejected=tuple(sorted(rejected.items())),
     )
+
+
+def keep(operations: KeepsOperations, operation: Operation) -> None:
+    """Keep an operation, so that it can be asked after. Where that fails, it is accepted all the same.
+
+    An error would make its caller hand it over again.
+    """
+    try:
+        operations.save(operation)
+    except Recoverable as error:
+        log.warning("operation_not_kept", operation=operation.id, reason=str(error))
 
 
 def operation_on(receipt: Receipt) -> Operation:
@@ -103,7 +123,7 @@ def report_accepted(operation: Operation) -> OperationOut:
 def report(operation: Operation, outcomes: Sequence[Outcome]) -> OperationOut:
     """Say how far an operation has come."""
     counts = Counter(outcome.state.value for outcome in outcomes)
-    n_bad = counts[MemoryState.DEAD] + len(operation.rejected)
+    n_bad = counts[MemoryState.DEAD] + counts[MemoryState.DELETED] + len(operation.rejected)
     if not all(outcome.settled for outcome in outcomes):
         status = "running"
     elif not n_bad:
@@ -129,5 +149,5 @@ def item(outcome: Outcome) -> ItemOut:
         state=outcome.state,
         id=outcome.id,
         seq=outcome.seq,
-        reason=outcome.reason,
+        reason=_STAYS_GONE if outcome.state is MemoryState.DELETED else outcome.reason,
     )

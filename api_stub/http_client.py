@@ -2,80 +2,93 @@
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from itertools import groupby
-from json import dumps
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import httpx2
 from typing_extensions import override
 
 from api_stub.client import MemoryClient
-from ingest.producer import Draft, Enqueued, Rejected, chunks, refusal, validated
+from api_stub.http_answers import (
+    UNREADABLE,
+    HandedOver,
+    counts_of,
+    error_of,
+    memories_of,
+    outcomes_of,
+    related_of,
+    text_of,
+)
+from api_stub.http_requests import (
+    SentDraft,
+    body_of,
+    changes,
+    check_no_brake,
+    checked,
+    in_requests,
+    memory_path,
+    name_if_given,
+    search_body,
+    type_names,
+    where_param,
+)
+from ingest.producer import Draft, Enqueued, Rejected
 from memory.api_keys import ApiKey
 from memory.cleanup import CleanupPolicy, CleanupReport
 from memory.erasure import ErasureReceipt
 from memory.errors import (
-    AccessDenied,
-    CleanupBraked,
     InvalidMemory,
     MemorySystemError,
-    NoReranker,
     NotFound,
     NothingAccepted,
-    NotYetSearchable,
     QueueFull,
-    SearchUnavailable,
     ServerAway,
     SettingsError,
     TooManyRequests,
 )
 from memory.logs import log_as_a_library
-from memory.messages import RawMemory
 from memory.models import (
     Memory,
     MemoryAssociation,
-    MemoryId,
-    MemoryState,
     MemoryType,
     Outcome,
     Receipt,
     Related,
-    Relation,
     SearchHit,
     Seq,
 )
-from memory.search_request import SearchOptions, search_request
+from memory.relations import MAX_DEPTH
+from memory.search_request import SearchOptions
 from memory.selector import selector
 from memory.settings import read_settings
 from memory.store.memories import Counts
-from memory.validation import MAX_CONTENT_BYTES, check_id
+from memory.validation import (
+    MAX_CONTEXT,
+    check_direction,
+    check_flag,
+    check_id,
+    check_limit,
+    check_metadata,
+    check_name,
+    check_number,
+    check_whole,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-_CHUNK_BYTES = 2**20
-"""With escapes, so much text makes a body that is far from the API's bound."""
+T = TypeVar("T")
+
 _AT_ONCE = 1000
 """uids in one question"""
 _LONGEST_WAIT_S = 30.0
 _CONNECT_S, _ANSWER_S = 5.0, 30.0
-_PLACE = re.compile(r"memories\[(\d+)\]")
-_PROBLEMS: dict[str, type[MemorySystemError]] = {
-    "unauthorized": AccessDenied,
-    "scope-missing": AccessDenied,
-    "not-found": NotFound,
-    "not-yet-searchable": NotYetSearchable,
-    "cleanup-braked": CleanupBraked,
-    "no-reranker": NoReranker,
-    "search-unavailable": SearchUnavailable,
-    "server-away": ServerAway,
-}
+_OLDEST_DAYS = 36_500
 
 
 class HttpClient(MemoryClient):
@@ -84,23 +97,28 @@ class HttpClient(MemoryClient):
     Besides what the methods of `MemoryClient` raise, each raises:
         AccessDenied: the key is unknown, revoked, or may not do this.
         TooManyRequests: the key has made its requests of this minute; says when to ask again.
-        ServerAway: the API cannot be reached, or gave no answer.
+        ServerAway: the API cannot be reached, gave no answer, or something else answered in its place.
+
+    After ServerAway nobody knows whether what was handed over has been accepted. Where `enqueue` or
+    `enqueue_many` is to be called again safely, give each memory a uid: one that is made here is another one
+    at each call, and what was accepted already would be there twice.
 
     Args:
         url: where it answers.
         key: what opens it; MEMORY_API_KEY where absent.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: the URL or the key is none.
 
     """
 
     def __init__(self, url: str, *, key: str | None = None) -> None:
         log_as_a_library()
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+        if not _is_place(url):
             raise SettingsError("the API's URL must be http://host[:port] or https://host[:port]")
         key = key or read_settings().api_key
+        if key and not (key.isascii() and key.isprintable()):
+            raise SettingsError("the API's key must be one of `memory keys create`")
         self._http = httpx2.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -132,24 +150,26 @@ class HttpClient(MemoryClient):
             "namespace": namespace,
             "created_at": created_at,
         }
-        draft = _Draft.of(0, given)  # it has a uid from here on: it may be sent again
-        found = self._ask("POST", "/v1/memories", json=_body(namespace, memories=[draft.fields]))
-        return Receipt(uid=draft.fields["uid"], namespace=found["namespace"])
+        draft = SentDraft.of(0, given)  # it has a uid from here on: it may be sent again
+        return self._ask(
+            "POST",
+            "/v1/memories",
+            lambda answer: Receipt(uid=draft.fields["uid"], namespace=text_of(answer["namespace"])),
+            json=body_of(draft.namespace, memories=[draft.fields]),
+        )
 
     @override
     def enqueue_many(self, drafts: Iterable[Draft], *, patience_s: float = 60) -> Enqueued:
         receipts: list[Receipt] = []
         rejected: list[Rejected] = []
-        for chunk in _chunks(_checked(drafts, rejected)):
-            body = _body(chunk[0].namespace, memories=[draft.fields for draft in chunk])
-            answer = self._hand_over(body, patience_s=patience_s)
-            refused = {one["position"]: one["reason"] for one in answer["rejected"]}
+        for chunk in in_requests(checked(drafts, rejected)):
+            handed = self._hand_over(chunk, patience_s=patience_s)
             for place, draft in enumerate(chunk):
-                if place in refused:
-                    told = refused[place]
+                if place in handed.refused:
+                    told = handed.refused[place]
                     rejected.append(Rejected(position=draft.position, reason=told, rule=told))
                 else:
-                    receipts.append(Receipt(uid=draft.fields["uid"], namespace=answer["namespace"]))
+                    receipts.append(Receipt(uid=draft.fields["uid"], namespace=handed.namespace))
         rejected.sort(key=lambda one: one.position)
         return Enqueued(receipts=tuple(receipts), rejected=tuple(rejected))
 
@@ -166,36 +186,39 @@ class HttpClient(MemoryClient):
         timeout_s: float | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[SearchHit]:
-        search_request(query, max_content_bytes=MAX_CONTENT_BYTES, min_seq=min_seq, options=options)
-        body = {name: _plain(value) for name, value in options.items() if value is not None}
-        for name in ("memory_types", "source"):
-            if isinstance(body.get(name), str):
-                body[name] = [body[name]]
-        if "mode" in body:
-            body["mode"] = str(body["mode"]).lower()
-        wait_s = None if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S)
-        given = {"query": query, "min_seq": min_seq, "wait_s": wait_s}
-        body |= {name: value for name, value in given.items() if value is not None}
-        return [SearchHit.from_json(hit) for hit in self._ask("POST", "/v1/search", json=body)["results"]]
+        body = search_body(query, min_seq, options)
+        if timeout_s:  # as everywhere, 0 is as none
+            longest = check_number("timeout_s", timeout_s, low=0, high=math.inf)
+            body["wait_s"] = min(longest, _LONGEST_WAIT_S)
+        return self._ask(
+            "POST",
+            "/v1/search",
+            lambda answer: [SearchHit.from_json(hit) for hit in answer["results"]],
+            json=body,
+            timeout_s=body.get("wait_s", 0.0) + _ANSWER_S,
+        )
 
     @override
     def get(self, memory_id: int, *, namespaces: Collection[str] | None = None) -> Memory:
-        found = Memory.from_json(self._ask("GET", _path(memory_id)))
+        found = self._ask("GET", memory_path(memory_id), Memory.from_json)
         if namespaces is not None and found.namespace not in namespaces:
             raise NotFound(f"no live memory with id {memory_id}")
         return found
 
     @override
     def get_by_uid(self, uid: str, *, namespace: str | None = None) -> Memory:
-        found = self.list_memories(namespace=namespace, where={"uid": uid}, limit=1)
+        found = self.list_memories(namespace=namespace, where={"uid": check_name("uid", uid)}, limit=1)
         if not found:
             raise NotFound(f"no live memory with uid {uid!r}")
         return found[0]
 
     @override
     def context(self, memory_id: int, *, before: int = 2, after: int = 2) -> list[Memory]:
-        answer = self._ask("GET", _path(memory_id, "context"), params={"before": before, "after": after})
-        return [Memory.from_json(memory) for memory in answer["memories"]]
+        params = {
+            "before": check_whole("before", before, low=0, high=MAX_CONTEXT),
+            "after": check_whole("after", after, low=0, high=MAX_CONTEXT),
+        }
+        return self._ask("GET", memory_path(memory_id, "context"), memories_of, params=params)
 
     @override
     def update(
@@ -209,13 +232,18 @@ class HttpClient(MemoryClient):
     ) -> Receipt:
         given = {
             "content": content,
-            "memory_type": None if memory_type is None else str(memory_type).lower(),
+            "memory_type": memory_type,
             "source": source,
             "metadata": metadata,
         }
-        body = {name: value for name, value in given.items() if value is not None}
-        answer = self._ask("PATCH", _path(memory_id), json=body)
-        return Receipt(uid=answer["memories"][0]["uid"], namespace=answer["namespace"])
+        return self._ask(
+            "PATCH",
+            memory_path(memory_id),
+            lambda answer: Receipt(
+                uid=text_of(answer["memories"][0]["uid"]), namespace=text_of(answer["namespace"])
+            ),
+            json=changes({name: value for name, value in given.items() if value is not None}),
+        )
 
     @override
     def list_memories(
@@ -227,15 +255,14 @@ class HttpClient(MemoryClient):
         after: int | None = None,
         limit: int = 100,
     ) -> list[Memory]:
-        types = [memory_types] if isinstance(memory_types, str) else _plain(memory_types)
-        params = _body(
-            namespace,
-            memory_type=None if types is None else [str(one).lower() for one in types],
-            where=None if where is None else dumps(_plain(where)),
-            cursor=after,
-            limit=limit,
+        params = body_of(
+            name_if_given("namespace", namespace),
+            memory_type=type_names(memory_types),
+            where=None if where is None else where_param(where),
+            cursor=None if after is None else check_id("after", after),
+            limit=check_limit(limit),
         )
-        return [Memory.from_json(one) for one in self._ask("GET", "/v1/memories", params=params)["memories"]]
+        return self._ask("GET", "/v1/memories", memories_of, params=params)
 
     @override
     def associate(
@@ -247,19 +274,20 @@ class HttpClient(MemoryClient):
         strength: float = 1.0,
         metadata: Mapping[str, Any] | None = None,
     ) -> MemoryAssociation:
+        path = memory_path(memory_id, "associations")
         body = {
-            "related_memory_id": related_memory_id,
-            "relationship_type": relationship_type,
-            "strength": strength,
-            "metadata": dict(metadata or {}),
+            "related_memory_id": check_id("related_memory_id", related_memory_id),
+            "relationship_type": check_name("relationship_type", relationship_type),
+            "strength": check_number("strength", strength, low=0, high=1),
+            "metadata": check_metadata(metadata),
         }
-        return MemoryAssociation.from_json(self._ask("POST", _path(memory_id, "associations"), json=body))
+        return self._ask("POST", path, MemoryAssociation.from_json, json=body)
 
     @override
     def dissociate(self, memory_id: int, related_memory_id: int, relationship_type: str | None = None) -> int:
-        path = _path(memory_id, f"associations/{check_id('related_memory_id', related_memory_id)}")
-        params = {} if relationship_type is None else {"relationship_type": relationship_type}
-        return int(self._ask("DELETE", path, params=params)["removed"])
+        path = memory_path(memory_id, f"associations/{check_id('related_memory_id', related_memory_id)}")
+        params = {"relationship_type": name_if_given("relationship_type", relationship_type)}
+        return self._ask("DELETE", path, lambda answer: int(answer["removed"]), params=params)
 
     @override
     def related(
@@ -271,29 +299,44 @@ class HttpClient(MemoryClient):
         direction: str = "both",
         depth: int = 1,
     ) -> list[Related]:
-        params = {"min_strength": min_strength, "direction": direction, "depth": depth}
-        if relationship_type is not None:
-            params["relationship_type"] = relationship_type
-        answer = self._ask("GET", _path(memory_id, "related"), params=params)
-        return [
-            Related(Memory.from_json(one), Relation.from_json(one["relation"])) for one in answer["related"]
-        ]
+        path = memory_path(memory_id, "related")
+        params = {
+            "relationship_type": name_if_given("relationship_type", relationship_type),
+            "direction": check_direction(direction) or "both",
+            "min_strength": check_number("min_strength", min_strength, low=0, high=1),
+            "depth": check_whole("depth", depth, low=1, high=MAX_DEPTH),
+        }
+        return self._ask("GET", path, related_of, params=params)
 
     @override
     def delete(self, memory_id: int) -> Seq:
-        return Seq(self._ask("DELETE", _path(memory_id))["seq"])
+        return self._ask("DELETE", memory_path(memory_id), lambda answer: Seq(int(answer["seq"])))
 
     @override
     def cleanup(self, policy: CleanupPolicy, *, dry_run: bool = True, force: bool = False) -> CleanupReport:
-        body = _body(
-            policy.namespace,
-            max_age_days=policy.max_age_days,
-            min_importance=policy.min_importance,
-            memory_types=None if policy.memory_types is None else list(policy.memory_types),
-            dry_run=dry_run,
-            force=force,
+        """Forget what is both old and unimportant, or with `dry_run` count it.
+
+        The brake is the server's own, MEMORY_CLEANUP_BRAKE_SHARE and MEMORY_CLEANUP_BRAKE_COUNT: a policy
+        cannot have another one. Without a namespace it is every one, with a key bound to namespaces the only
+        one of the key.
+
+        Raises:
+            CleanupBraked: it would remove suspiciously much, and `force` is not set.
+            InvalidMemory: the policy has a brake of its own, or another value that is not allowed.
+
+        """
+        check_no_brake(policy)
+        body = body_of(
+            name_if_given("namespace", policy.namespace),
+            max_age_days=check_number("max_age_days", policy.max_age_days, low=0, high=_OLDEST_DAYS),
+            min_importance=check_number("min_importance", policy.min_importance, low=0, high=1),
+            memory_types=type_names(policy.memory_types),
+            dry_run=check_flag("dry_run", dry_run),
+            force=check_flag("force", force),
         )
-        return CleanupReport(**self._ask("POST", "/v1/cleanup", json=body, timeout_s=600))
+        return self._ask(
+            "POST", "/v1/cleanup", lambda answer: CleanupReport(**answer), json=body, timeout_s=600
+        )
 
     def erase(
         self,
@@ -304,20 +347,41 @@ class HttpClient(MemoryClient):
         dry_run: bool = True,
         timeout_s: float = 600,
     ) -> ErasureReceipt:
-        """Erase memories wherever they are, as `PipelineClient.erase` does; only in the key's namespaces."""
+        """Erase memories wherever they are, as `PipelineClient.erase` does; only in the key's namespaces.
+
+        Args:
+            namespace: all of it, or with `source` what it holds from there.
+            source: all that came from there, exactly. Without a namespace it is every one, with a key bound
+                to namespaces the only one of the key.
+            ids: these, at most 1000, without a namespace and a source.
+            dry_run: erase nothing.
+            timeout_s: how long to wait for the answer. The erasure goes on without anybody waiting.
+
+        Raises:
+            InvalidMemory: nothing was chosen, or both ways at once.
+            NotFound: the namespace or one of the ids is none of the key's.
+            SearchUnavailable: the indexer gave no answer in time. Call again.
+            ServerAway: the API, or what it needs, cannot be reached, or gave no answer in time. Call again.
+
+        """
         chosen = selector(namespace=namespace, source=source, ids=ids)
-        body = _body(chosen.namespace, source=chosen.source, ids=list(chosen.ids) or None, dry_run=dry_run)
-        return ErasureReceipt.from_json(self._ask("POST", "/v1/erase", json=body, timeout_s=timeout_s))
+        body = body_of(
+            chosen.namespace,
+            source=chosen.source,
+            ids=list(chosen.ids) or None,
+            dry_run=check_flag("dry_run", dry_run),
+        )
+        return self._ask("POST", "/v1/erase", ErasureReceipt.from_json, json=body, timeout_s=timeout_s)
 
     @override
     def counts(self, *, namespace: str | None = None) -> Counts:
-        answer = self._ask("GET", "/v1/stats", params={} if namespace is None else {"namespace": namespace})
-        del answer["namespace"]
-        return Counts(**answer)
+        return self._ask(
+            "GET", "/v1/stats", counts_of, params={"namespace": name_if_given("namespace", namespace)}
+        )
 
     def own_key(self) -> ApiKey:
         """Return what the API knows of this client's key: what it may do, and where."""
-        return ApiKey.from_json(self._ask("GET", "/v1/key"))
+        return self._ask("GET", "/v1/key", ApiKey.from_json)
 
     @override
     def _wait(self, receipts: list[Receipt], timeout_s: float) -> list[Outcome]:
@@ -331,156 +395,95 @@ class HttpClient(MemoryClient):
     def _outcomes(self, receipts: Sequence[Receipt], *, wait_s: float) -> list[Outcome]:
         deadline = time.monotonic() + wait_s
         found: list[Outcome] = []
-        for namespace, some in groupby(receipts, key=lambda receipt: receipt.namespace):
-            uids = [receipt.uid for receipt in some]
-            for first in range(0, len(uids), _AT_ONCE):
+        for namespace, group in groupby(receipts, key=lambda receipt: receipt.namespace):
+            of_one = list(group)
+            for first in range(0, len(of_one), _AT_ONCE):
+                some = of_one[first : first + _AT_ONCE]
                 body = {
-                    "namespace": namespace,
-                    "uids": uids[first : first + _AT_ONCE],
+                    "namespace": check_name("namespace", namespace),
+                    "uids": [check_name("uid", receipt.uid) for receipt in some],
                     "wait_s": max(0.0, deadline - time.monotonic()),
                 }
-                answer = self._ask("POST", "/v1/outcomes", json=body, timeout_s=wait_s + _ANSWER_S)
-                found.extend(_outcome(one, namespace) for one in answer["outcomes"])
+                read = partial(outcomes_of, some)
+                found += self._ask("POST", "/v1/outcomes", read, json=body, timeout_s=wait_s + _ANSWER_S)
         return found
 
-    def _hand_over(self, body: dict[str, Any], *, patience_s: float) -> dict[str, Any]:
+    def _hand_over(self, drafts: Sequence[SentDraft], *, patience_s: float) -> HandedOver:
         """Hand over again and again while there is no room. What is refused as a whole counts as rejected."""
         deadline = time.monotonic() + patience_s
+        body = body_of(drafts[0].namespace, memories=[draft.fields for draft in drafts])
+        read = partial(HandedOver.read, n_memories=len(drafts))
         while True:
             try:
-                return self._ask("POST", "/v1/memories", json=body)
+                return self._ask("POST", "/v1/memories", read, json=body)
             except (QueueFull, TooManyRequests) as full:
                 if time.monotonic() + full.retry_after_s > deadline:
                     raise
                 time.sleep(full.retry_after_s)
             except NothingAccepted as error:
-                refused = [{"position": n, "reason": reason} for n, reason in error.reasons.items()]
-                return {"rejected": refused}
+                if error.reasons.keys() != set(range(len(drafts))):
+                    raise ServerAway("the API's place refused what was not handed over") from error
+                return HandedOver(error.reasons)
             except InvalidMemory as error:
-                if len(body["memories"]) > 1:
+                if len(drafts) > 1:
                     raise  # it is not about one of them
-                return {"rejected": [{"position": 0, "reason": str(error)}]}
+                return HandedOver({0: str(error)})
 
     def _ask(
         self,
         method: str,
         path: str,
+        read: Callable[[Any], T],
         *,
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         timeout_s: float = _ANSWER_S,
-    ) -> dict[str, Any]:
-        timeout = httpx2.Timeout(timeout_s, connect=_CONNECT_S)
+    ) -> T:
+        """Return what `read` makes of the answer's JSON. What it cannot read is no answer of the API.
+
+        Args:
+            method: of HTTP.
+            path: below the URL.
+            read: may raise what is in `UNREADABLE`.
+            json: the body.
+            params: of the query; `None` is left out.
+            timeout_s: how long to wait for a part of the answer.
+
+        """
         try:
-            answer = self._http.request(method, path, json=json, params=params, timeout=timeout)
-        except httpx2.RequestError as error:
+            answer = self._http.request(
+                method,
+                path,
+                json=json,
+                params={name: value for name, value in (params or {}).items() if value is not None},
+                timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),
+            )
+        except httpx2.HTTPError as error:
             raise ServerAway(f"no answer of the API: {type(error).__name__}: {error}") from error
-        if answer.is_success:
-            found: dict[str, Any] = answer.json()
-            return found
-        raise _error_of(answer)
-
-
-def _error_of(answer: httpx2.Response) -> MemorySystemError:
-    """Return what a problem (RFC 9457) means here."""
-    try:
-        problem = answer.json()
-        code, detail = str(problem["code"]), str(problem["detail"])
-    except (ValueError, KeyError, TypeError):  # something else stands before the API
-        return ServerAway(f"the API's place answered {answer.status_code} without saying why")
-    if code == "too-many-requests":
-        return TooManyRequests(detail, retry_after_s=_retry_after_s(answer))
-    if code == "queue-full":
-        return QueueFull(detail, retry_after_s=_retry_after_s(answer))
-    if code in _PROBLEMS:
-        return _PROBLEMS[code](detail)
-    if answer.status_code in {400, 413, 422}:
-        return _refusal_of(detail, problem.get("errors") or [{"field": "request", "allowed": detail}])
-    return ServerAway(f"the API answered {answer.status_code}: {detail}")
-
-
-def _refusal_of(detail: str, errors: Sequence[Mapping[str, str]]) -> MemorySystemError:
-    places = [_PLACE.fullmatch(one["field"]) for one in errors]
-    if all(places):
-        reasons = zip(places, errors, strict=True)
-        return NothingAccepted({int(place[1]): one["allowed"] for place, one in reasons if place})
-    error = InvalidMemory(field=errors[0]["field"], value=None, allowed=errors[0]["allowed"])
-    error.args = (detail,)
-    return error
-
-
-def _retry_after_s(answer: httpx2.Response) -> float:
-    given = answer.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A checked memory on its way, by its position in what was handed over."""
-
-    position: int
-    namespace: str | None
-    fields: dict[str, Any]
-
-    @classmethod
-    def of(cls, position: int, draft: Draft) -> _Draft:
-        raw = validated(draft, max_content_bytes=MAX_CONTENT_BYTES)
-        is_silent = not isinstance(draft, RawMemory) and (
-            isinstance(draft, str) or draft.get("namespace") is None
-        )
-        fields = {
-            "content": raw.content,
-            "memory_type": raw.memory_type.value,
-            "source": raw.source,
-            "metadata": raw.metadata,
-            "uid": raw.uid,
-            "created_at": raw.created_at.isoformat(),
-        }
-        return cls(position, None if is_silent else raw.namespace, fields)
-
-
-def _checked(drafts: Iterable[Draft], rejected: list[Rejected]) -> Iterator[_Draft]:
-    """Yield what is valid by the bounds that are the same everywhere; the API may know narrower ones."""
-    for position, draft in enumerate(drafts):
+        except httpx2.InvalidURL as error:
+            raise _too_long(params or {}, error) from error
+        if not answer.is_success:
+            raise error_of(answer)
         try:
-            yield _Draft.of(position, draft)
-        except InvalidMemory as error:
-            rejected.append(refusal(position, error))
+            return read(answer.json())
+        except UNREADABLE as error:
+            message = f"the API's place answered {answer.status_code} with something else"
+            raise ServerAway(f"{message}: {type(error).__name__}") from error
 
 
-def _chunks(drafts: Iterable[_Draft]) -> Iterator[list[_Draft]]:
-    """Yield what fits into one request: of one namespace, far from the API's bound."""
-    for _, some in groupby(drafts, key=lambda draft: draft.namespace):
-        yield from chunks(some, text_of=lambda draft: dumps(draft.fields), max_bytes=_CHUNK_BYTES)
+def _is_place(url: str) -> bool:
+    """Whether a URL names a host, and what can be asked there has its place behind it."""
+    try:
+        httpx2.URL(url)
+        parts = urlsplit(url)
+        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):  # no address, or no port
+        return False
+    return is_one and not parts.username and not parts.query
 
 
-def _outcome(data: Mapping[str, Any], namespace: str) -> Outcome:
-    return Outcome(
-        receipt=Receipt(uid=data["uid"], namespace=namespace),
-        state=MemoryState(data["state"]),
-        id=None if data["id"] is None else MemoryId(data["id"]),
-        seq=None if data["seq"] is None else Seq(data["seq"]),
-        reason=data["reason"],
-    )
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can say of an option."""
-    match value:
-        case datetime():
-            return value.isoformat()
-        case Mapping():
-            return {name: _plain(inner) for name, inner in value.items()}
-        case str() | int() | float() | None:
-            return value
-    return [_plain(inner) for inner in value]
-
-
-def _path(memory_id: int, part: str = "") -> str:
-    path = f"/v1/memories/{check_id('memory_id', memory_id)}"
-    return f"{path}/{part}" if part else path
-
-
-def _body(namespace: str | None, **fields: Any) -> dict[str, Any]:
-    given = {"namespace": namespace, **fields}
-    return {name: value for name, value in given.items() if value is not None}
+def _too_long(params: Mapping[str, Any], error: httpx2.InvalidURL) -> MemorySystemError:
+    """Return what is wrong with a URL: all that stands in one is short, but for `where`."""
+    if params.get("where") is None:
+        return ServerAway(f"no answer of the API: {type(error).__name__}: {error}")
+    return InvalidMemory(field="where", value=params["where"], allowed="short enough to stand in a URL")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -125,13 +125,7 @@ def check_where(value: object) -> Filter:
         InvalidMemory: names the place in the filter, what is there, and what is allowed.
 
     """
-    tests: list[Test] = []
-    found = _filter("where", value, levels=MAX_DEPTH, tests=tests)
-    n_values = sum(len(test.value) if isinstance(test.value, tuple) else 1 for test in tests)
-    if len(tests) > MAX_TESTS or n_values > MAX_VALUES:
-        allowed = f"at most {MAX_TESTS} conditions with {MAX_VALUES} values in all"
-        raise InvalidMemory(field="where", value="…", allowed=allowed)
-    return found
+    return _filter("where", value, levels=MAX_DEPTH, room=_Room())
 
 
 def all_of(*filters: Filter | None) -> Filter | None:
@@ -144,10 +138,25 @@ def all_of(*filters: Filter | None) -> Filter | None:
 
 def filter_of(data: object) -> Filter:
     """Read what `as_json` wrote: as `check_where`, of any size."""
-    return _filter("where", data, levels=sys.maxsize, tests=[])
+    return _filter("where", data, levels=sys.maxsize, room=_Room(sys.maxsize, sys.maxsize))
 
 
-def _filter(place: str, value: object, *, levels: int, tests: list[Test]) -> Filter:
+@dataclass(slots=True)
+class _Room:
+    """How much more a filter may hold: counted before it is read, so that an endless one costs little."""
+
+    tests: int = MAX_TESTS
+    values: int = MAX_VALUES
+
+    def take(self, *, tests: int = 0, values: int = 0) -> None:
+        self.tests -= tests
+        self.values -= values
+        if self.tests < 0 or self.values < 0:
+            allowed = f"at most {MAX_TESTS} conditions with {MAX_VALUES} values in all"
+            raise InvalidMemory(field="where", value="…", allowed=allowed)
+
+
+def _filter(place: str, value: object, *, levels: int, room: _Room) -> Filter:
     if not isinstance(value, Mapping) or not value:
         raise InvalidMemory(field=place, value=value, allowed="a mapping of at least one field")
     if not levels:
@@ -159,32 +168,36 @@ def _filter(place: str, value: object, *, levels: int, tests: list[Test]) -> Fil
             if not isinstance(inner, list | tuple) or not inner:
                 raise InvalidMemory(field=at, value=inner, allowed="a list of at least one mapping")
             found = tuple(
-                _filter(f"{at}[{n}]", part, levels=levels - 1, tests=tests) for n, part in enumerate(inner)
+                _filter(f"{at}[{n}]", part, levels=levels - 1, room=room) for n, part in enumerate(inner)
             )
             parts.append(AllOf(found) if key == "and" else AnyOf(found))
         elif key == "not":
-            parts.append(Not(_filter(at, inner, levels=levels - 1, tests=tests)))
+            parts.append(Not(_filter(at, inner, levels=levels - 1, room=room)))
         else:
-            of_field = _tests(place, at, key, inner)
-            tests += of_field
-            parts += of_field
+            parts += _tests(place, at, key, inner, room=room)
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
-def _tests(place: str, at: str, key: object, value: object) -> list[Test]:
+def _tests(place: str, at: str, key: object, value: object, *, room: _Room) -> list[Test]:
     field, path = _field(place, key)
     allowed = _ALLOWED.get(field, set(Op))
     if not isinstance(value, Mapping):
         value = {Op.EQ.value: value}
     if not value:
         raise InvalidMemory(field=at, value=value, allowed="a value, or a mapping of at least one operator")
+    room.take(tests=len(value))
     tests = []
     for name, operand in value.items():
         if name not in {op.value for op in allowed}:
             names = ", ".join(op.value for op in Op if op in allowed)
             raise InvalidMemory(field=at, value=name, allowed=f"a value, or a mapping of: {names}")
         op = Op(name)
-        tests.append(Test(field=field, path=path, op=op, value=_operand(f"{at}.{name}", field, op, operand)))
+        n = len(operand) if op is Op.IN and isinstance(operand, Sized) else 1
+        room.take(values=n)
+        found = _operand(f"{at}.{name}", field, op, operand)
+        if isinstance(found, tuple):
+            room.take(values=len(found) - n)  # of a generator
+        tests.append(Test(field=field, path=path, op=op, value=found))
     return tests
 
 

@@ -91,8 +91,7 @@ class Searcher:
         """
         replica = self._replica()
         if request.min_seq is not None and not replica.wait_until(request.min_seq, timeout_s=wait_s):
-            message = f"write {request.min_seq} is not searchable yet: the index is at {replica.applied_seq}"
-            raise NotYetSearchable(message)
+            raise NotYetSearchable(f"write {request.min_seq} is not searchable yet")
         query = replica.query(request.query, self._vector(request))
         hits = self._hits(replica, query, request)
         if request.expand:

@@ -27,6 +27,7 @@ from memory.validation import (
     check_limit,
     check_name,
     check_number,
+    check_seq,
     check_text,
     check_types,
     check_whole,
@@ -188,7 +189,7 @@ def search_request(
         memory_types=check_types(options.get("memory_types")),
         limit=check_limit(options.get("limit", 5)),
         min_score=check_number("min_score", options.get("min_score", -1.0), low=-1, high=1),
-        min_seq=None if min_seq is None else Seq(min_seq),
+        min_seq=None if min_seq is None else check_seq("min_seq", min_seq),
         mode=_check_mode(options.get("mode", SearchMode.HYBRID)),
         where=_filter(checked, options, now=now),
         boosts=Boosts(

@@ -13,7 +13,7 @@ from typing import Any
 from dateutil import parser as dateutil_parser
 
 from memory.errors import InvalidMemory
-from memory.models import Direction, MemoryId, MemoryType, Metadata
+from memory.models import Direction, MemoryId, MemoryType, Metadata, Seq
 
 MAX_CONTENT_BYTES = 1024 * 1024
 """No setting may allow more than this for one memory."""
@@ -115,6 +115,11 @@ def check_whole(field: str, value: object, *, low: int, high: int) -> int:
 def check_id(field: str, value: object) -> MemoryId:
     """Return a memory's number: a whole one from 1."""
     return MemoryId(check_whole(field, value, low=1, high=_LARGEST_INT))
+
+
+def check_seq(field: str, value: object) -> Seq:
+    """Return a write's number; 0 is before the first."""
+    return Seq(check_whole(field, value, low=0, high=_LARGEST_INT))
 
 
 def check_flag(field: str, value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ from memory.logs import configure_logging
 
 _LEAVE_WITHIN_S = 5
 """So long a stop waits for answers that are under way; who follows an operation would keep it for minutes."""
+_TURN_S = 0.0005
+"""So long a thread may keep the others waiting, a tenth of Python's own: each answer goes through several."""
 
 
 def api(
@@ -45,6 +48,7 @@ def api(
         )
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     err.print(f"memory api: {place}/docs" + (f", MCP at {place}/mcp" if HAS_MCP else ""), markup=False)
+    sys.setswitchinterval(_TURN_S)
     # Not one line a request: a path may tell what is in a memory. The rest is logged as everywhere.
     uvicorn.run(
         make_app(settings, is_open=development),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from anyio.to_thread import run_sync
 
 from api_stub.access import Caller, anybody
 from api_stub.client import MemoryClient
@@ -24,9 +25,10 @@ from memory.settings import Settings, read_settings
 from memory.validation import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from memory.api_keys import ApiKey
+    from memory.models import Outcome, Receipt
 
 EMBEDDED = "memories.db"
 """The embedded memory's database, under MEMORY_HOME."""
@@ -69,6 +71,7 @@ def mcp(
             client=client.result,
             operations=lambda: memory.operations,
             caller=lambda _ctx: Caller(memory.key()),
+            wait=_wait,
         )
     )
     try:
@@ -76,6 +79,10 @@ def mcp(
     finally:
         with suppress(Exception):  # what kept it from opening was told to whoever called a tool
             client.result().close()
+
+
+async def _wait(client: MemoryClient, receipts: Sequence[Receipt], timeout_s: float) -> list[Outcome]:
+    return await run_sync(lambda: client.wait(receipts, timeout_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from starlette.routing import Route
 
 from api_stub.http_api import admin, health, memories, operations, search
-from api_stub.http_api.access import Doorkeeper
-from api_stub.http_api.guards import MAX_BODY_BYTES, Bounded, Measured, SameOrigin
+from api_stub.http_api.access import SHOWS_KEY, Doorkeeper
+from api_stub.http_api.guards import MAX_BODY_BYTES, Admitted, Bounded, Measured, SameOrigin
 from api_stub.http_api.health import Metrics
 from api_stub.http_api.problems import Problem, add_handlers
 from api_stub.http_api.request_count import RequestCount
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 HAS_MCP = find_spec("mcp") is not None
 _THREADS = 80
+_SEARCHES = 64
+"""So many searches wait for the indexer at once, in threads of their own: nothing else waits for them."""
 _PROBLEMS = {400, 401, 403, 404, 409, 413, 422, 429, 503}
 _DESCRIPTION = """A persistent memory for AI assistants. What is handed over is *accepted* (202), then
 *stored*, then *searchable*; an operation says how far it is. Errors are problem details (RFC 9457) with a
@@ -54,11 +57,15 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
             with PipelineClient(settings) as client:
                 app.state.client = client
                 app.state.operations = results
-                app.state.doorkeeper = Doorkeeper(ApiKeys(database), requests, is_open=is_open)
-                async with _mcp(app):
+                app.state.searching = anyio.CapacityLimiter(_SEARCHES)
+                doorkeeper = Doorkeeper(ApiKeys(database), requests, is_open=is_open)
+                app.state.doorkeeper = doorkeeper
+                async with anyio.create_task_group() as watching, _mcp(app):
+                    watching.start_soon(doorkeeper.keep_watch)
                     yield
+                    watching.cancel_scope.cancel()
         finally:
-            requests.close()
+            await requests.aclose()
             results.close()
             database.close()
 
@@ -73,11 +80,13 @@ def make_app(settings: Settings, *, is_open: bool = False) -> FastAPI:
     )
     app.state.metrics = Metrics()
     app.state.settings = settings
-    for part in (memories, operations, search, admin, health):
-        app.include_router(part.router)
+    for part in (memories, operations, search, admin):
+        app.include_router(part.router, dependencies=SHOWS_KEY)
+    app.include_router(health.router)
     if HAS_MCP:
         app.router.routes.append(Route("/mcp", endpoint=_Mcp(app)))
     add_handlers(app)
+    app.add_middleware(Admitted)
     app.add_middleware(Bounded)
     app.add_middleware(SameOrigin, is_open=is_open)
     app.add_middleware(Measured, metrics=app.state.metrics)
@@ -95,7 +104,6 @@ async def _mcp(app: FastAPI) -> AsyncIterator[None]:
     endpoint = McpEndpoint(
         client=app.state.client,
         operations=app.state.operations,
-        doorkeeper=app.state.doorkeeper,
         max_body_bytes=MAX_BODY_BYTES,
     )
     async with endpoint.running():

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from api_stub.http_api.problems import problem
+from api_stub.http_api.access import KEY, Doorkeeper
+from api_stub.http_api.problems import METHODS, Refused, problem, problem_of
+from memory.errors import MemorySystemError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from api_stub.http_api.health import Metrics
 
 MAX_BODY_BYTES = 8 * 2**20
+FOR_ALL = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 
 
 def is_loopback(host: str) -> bool:
@@ -47,11 +50,25 @@ class SameOrigin:
 
     def _refusal(self, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             return "a web page of another origin may not ask this API"
-        if self._is_open and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self._is_open and not is_loopback(_name(host)):
             return "in development mode the API answers to the names of this machine alone"
         return None
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class Bounded:
@@ -86,6 +103,28 @@ class Bounded:
         await self._app(scope, bounded, instead)
 
 
+class Admitted:
+    """Lets nobody in without a key, but to the few paths that are for all; nor is a body read before."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it pass, with its key in `scope[KEY]`, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in FOR_ALL:
+            doorkeeper: Doorkeeper = scope["app"].state.doorkeeper
+            try:
+                scope[KEY] = await doorkeeper.admit(doorkeeper.text_of(Headers(scope=scope)))
+            except Refused as refused:
+                answer = problem(refused.status, refused.code, refused.detail, headers=refused.headers)
+                await answer(scope, receive, send)
+                return
+            except MemorySystemError as error:
+                await problem_of(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class Measured:
     """Counts and times each answer by its route, never by its path: that may tell who or what."""
 
@@ -103,8 +142,9 @@ class Measured:
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route: Any = scope.get("route")
+                method = scope["method"]
                 self._metrics.note(
-                    scope["method"],
+                    method if method in METHODS else "other",  # anybody may send any, and each is kept
                     getattr(route, "path", "unknown"),
                     message["status"],
                     time.perf_counter() - started,

@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 
 from api_stub.bodies import HealthOut
-from api_stub.http_api.access import Admin
+from api_stub.http_api.access import SHOWS_KEY, Admin
 from api_stub.http_api.problems import Refused
 from api_stub.pipeline_client import PipelineClient
 from memory.errors import MemorySystemError
@@ -91,7 +91,7 @@ def readyz(request: Request, response: Response) -> HealthOut:
     return HealthOut(status="not-ready", reasons=reasons)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, dependencies=SHOWS_KEY)
 def metrics(request: Request, caller: Admin) -> Response:
     """Figures of all namespaces together, for a key of all of them."""
     if caller.key.namespaces is not None:

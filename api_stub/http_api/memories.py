@@ -24,11 +24,10 @@ from api_stub.bodies import (
 )
 from api_stub.client import MemoryClient
 from api_stub.fields import LARGEST_WHOLE, Name, PageCursor, TypeName
-from api_stub.handing_over import hand_over, operation_on, report_accepted
+from api_stub.handing_over import hand_over, keep, operation_on
 from api_stub.http_api.access import Reader, Writer
 from api_stub.http_api.operations import Prefer, wait
 from api_stub.http_api.problems import Refused
-from memory.errors import Recoverable
 from memory.messages import decode_object
 from memory.operations import Operation, Operations, new_operation_id
 
@@ -58,11 +57,8 @@ async def create_memories(
     idempotency_key: IdempotencyKey = None,
 ) -> OperationOut:
     """Hand over memories. 202 says that they are accepted: none of them is lost from here on."""
-    operation = await run_sync(_handed_over, request, caller, body, idempotency_key)
-    try:
-        found = await wait(request, operation, prefer, response)
-    except Recoverable:  # the database is away, which alone knows more
-        found = report_accepted(operation)
+    operation, is_new = await run_sync(_handed_over, request, caller, body, idempotency_key)
+    found = await wait(request, operation, prefer, response, is_new=is_new)
     response.headers["Location"] = f"/v1/operations/{operation.id}"
     if found.status == "running":
         response.headers["Retry-After"] = "1"
@@ -196,7 +192,8 @@ def get_related(
 
 def _handed_over(
     request: Request, caller: Caller, body: CreateMemories, idempotency_key: str | None
-) -> Operation:
+) -> tuple[Operation, bool]:
+    """Return the operation, and whether it is new: not that of the same request before."""
     client: MemoryClient = request.app.state.client
     operations: Operations = request.app.state.operations
     namespace = caller.namespace(body.namespace)
@@ -208,11 +205,12 @@ def _handed_over(
             detail = "this Idempotency-Key was used for another request"
             raise Refused(422, "idempotency-key-reused", detail)
         known = operations.get(operation_id)
-    if known is None:
-        drafts = [draft.model_dump(exclude_none=True) for draft in body.memories]
-        known = hand_over(client, drafts, namespace=namespace, operation_id=operation_id)
-        operations.save(known)
-    return known
+    if known is not None:
+        return known, False
+    drafts = [draft.model_dump(exclude_none=True) for draft in body.memories]
+    operation = hand_over(client, drafts, namespace=namespace, operation_id=operation_id)
+    keep(operations, operation)
+    return operation, True
 
 
 def _changed(request: Request, caller: Caller, memory_id: int, body: UpdateMemory) -> Operation:
@@ -221,7 +219,7 @@ def _changed(request: Request, caller: Caller, memory_id: int, body: UpdateMemor
     caller.sees(client, memory_id)
     receipt = client.update(memory_id, **body.model_dump(exclude_none=True))
     operation = operation_on(receipt)
-    operations.save(operation)
+    keep(operations, operation)
     return operation
 
 

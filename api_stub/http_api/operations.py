@@ -13,10 +13,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api_stub.bodies import OperationOut, OutcomesOut, Uids
 from api_stub.client import MemoryClient
-from api_stub.handing_over import item, report
+from api_stub.handing_over import item, report, report_accepted
 from api_stub.http_api.access import Reader
 from api_stub.http_api.problems import Refused
-from memory.models import Outcome, Receipt
+from api_stub.waiting import LOOK_EVERY_S, settled
+from memory.errors import Recoverable
+from memory.models import Receipt
 from memory.operations import Operation, Operations
 
 LONGEST_WAIT_S = 30
@@ -24,9 +26,7 @@ Prefer = Annotated[
     str | None,
     Header(description="`wait=N`: wait up to N seconds, at most 30, until it is settled (RFC 7240)."),
 ]
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])")
-_FIRST_LOOK_S = 0.003
-_LOOK_EVERY_S = 0.25
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
 _LONGEST_STREAM_S = 600
 
 router = APIRouter(prefix="/v1", tags=["operations"])
@@ -48,7 +48,8 @@ async def outcomes(request: Request, caller: Reader, body: Uids) -> OutcomesOut:
     """Say how far each of these memories has come; one that nobody knows of counts as accepted."""
     namespace = caller.namespace(body.namespace)
     receipts = [Receipt(uid=uid, namespace=namespace) for uid in body.uids]
-    found = await _settled(request, receipts, timeout_s=body.wait_s)
+    client: MemoryClient = request.app.state.client
+    found = await settled(client, receipts, timeout_s=body.wait_s, is_alone=request.is_disconnected)
     return OutcomesOut(outcomes=[item(one) for one in found])
 
 
@@ -77,30 +78,30 @@ async def operation_events(request: Request, operation: Known) -> AsyncIterator[
                 told = now
                 if is_over:
                     return
-            await anyio.sleep(_LOOK_EVERY_S)
+            await anyio.sleep(LOOK_EVERY_S)
 
 
 async def wait(
-    request: Request, operation: Operation, prefer: str | None, response: Response
+    request: Request, operation: Operation, prefer: str | None, response: Response, *, is_new: bool = False
 ) -> OperationOut:
-    """Return how far an operation has come, after the wait that the request prefers."""
+    """Return how far an operation has come, after the wait that the request prefers.
+
+    One that is new is accepted: nobody need be asked for that, nor the database be there.
+    """
     wanted = _WAIT.search(prefer or "")
     timeout_s = 0
     if wanted:
         timeout_s = min(int(wanted[1]), LONGEST_WAIT_S)
         response.headers["Preference-Applied"] = f"wait={timeout_s}"
-    return report(operation, await _settled(request, operation.receipts, timeout_s=timeout_s))
-
-
-async def _settled(request: Request, receipts: list[Receipt], *, timeout_s: float) -> list[Outcome]:
-    """Do what `MemoryClient.wait` does, without a thread for each request that waits, until nobody does."""
+    if is_new and not timeout_s:
+        return report_accepted(operation)
     client: MemoryClient = request.app.state.client
-    deadline = anyio.current_time() + timeout_s
-    pause_s = _FIRST_LOOK_S
-    while True:
-        found = await run_sync(client.outcomes, receipts)
-        left_s = deadline - anyio.current_time()
-        if left_s <= 0 or all(outcome.settled for outcome in found) or await request.is_disconnected():
-            return found
-        await anyio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 1.5, _LOOK_EVERY_S)
+    try:
+        found = await settled(
+            client, operation.receipts, timeout_s=timeout_s, is_alone=request.is_disconnected
+        )
+    except Recoverable:
+        if is_new:
+            return report_accepted(operation)
+        raise
+    return report(operation, found)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = "1"
-_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+_MOST_TOLD = 100
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class Problem(BaseModel):
@@ -104,11 +105,11 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MemorySystemError)
     def ours(_request: Request, error: MemorySystemError) -> JSONResponse:
-        return _problem_of(error)
+        return problem_of(error)
 
     @app.exception_handler(RequestValidationError)
     def not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()
+        found = error.errors()[:_MOST_TOLD]
         if any(one["type"] == "json_invalid" for one in found):
             return problem(400, "malformed", "the body is not valid JSON")
         errors = [
@@ -154,13 +155,14 @@ def _allowed(request: Request) -> str:
     routes = request.app.router.routes
     answered = (
         method
-        for method in _METHODS
+        for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
     )
     return ", ".join(answered)
 
 
-def _problem_of(error: MemorySystemError) -> JSONResponse:
+def problem_of(error: MemorySystemError) -> JSONResponse:
+    """Return the response of one of our errors."""
     if isinstance(error, InvalidMemory):
         return problem(422, "invalid", str(error), errors=[{"field": error.field, "allowed": error.allowed}])
     if isinstance(error, NothingAccepted):

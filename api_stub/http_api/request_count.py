@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from limits import parse
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
-from limits.storage import RedisStorage
-from limits.strategies import FixedWindowRateLimiter
 
-from memory.redis_client import connect
+from memory.redis_client import connect_async
 
 if TYPE_CHECKING:
     from memory.api_keys import ApiKey
@@ -20,31 +20,36 @@ _UNCOUNTED_S = 5.0
 
 
 class RequestCount:
-    """The requests of each key in this minute. Safe to share between threads.
+    """The requests of each key in this minute, for one event loop.
 
     Without Redis nothing is counted: what needs none goes on. It is not asked again for five seconds then,
     so that a Redis which hangs holds up few requests, and each of them for a second.
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = connect(url, timeout_s=_ANSWER_S)
-        storage = RedisStorage(url, connection_pool=self._redis.connection_pool, wrap_exceptions=True)
+        self._redis = connect_async(url, timeout_s=_ANSWER_S)
+        storage = RedisStorage(
+            f"async+{url}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type] # as it documents
+        )
         self._limiter = FixedWindowRateLimiter(storage)
         self._asks_again_at = 0.0
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        await self._redis.aclose()
 
-    def seconds_too_early(self, key: ApiKey) -> int:
+    async def seconds_too_early(self, key: ApiKey) -> int:
         """Count a request; return 0 where it is allowed, else after how many seconds the next one is."""
         if time.monotonic() < self._asks_again_at:
             return 0
-        allowed = parse(f"{key.requests_a_minute}/minute")
+        allowed = RateLimitItemPerMinute(key.requests_a_minute)
         try:
-            if self._limiter.hit(allowed, "api", key.id):
+            if await self._limiter.hit(allowed, "api", key.id):
                 return 0
-            reset_at, _ = self._limiter.get_window_stats(allowed, "api", key.id)
+            reset_at, _ = await self._limiter.get_window_stats(allowed, "api", key.id)
         except StorageError:
             self._asks_again_at = time.monotonic() + _UNCOUNTED_S
             return 0

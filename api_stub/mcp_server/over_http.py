@@ -5,26 +5,25 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from anyio.to_thread import run_sync
 from mcp.server.mcpserver import Context
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
 
 from api_stub.access import Caller
-from api_stub.http_api.problems import Refused, problem
+from api_stub.http_api.access import KEY
+from api_stub.http_api.problems import problem
 from api_stub.mcp_server.server import make_server
 from api_stub.mcp_server.tools import Door
+from api_stub.waiting import settled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from starlette.types import Receive, Scope, Send
 
+    from api_stub.client import MemoryClient
     from api_stub.handing_over import KeepsOperations
-    from api_stub.http_api.access import Doorkeeper
     from api_stub.pipeline_client import PipelineClient
-
-_KEY = "memory.api_key"
+    from memory.models import Outcome, Receipt
 
 
 class McpEndpoint:
@@ -35,11 +34,9 @@ class McpEndpoint:
         *,
         client: PipelineClient,
         operations: KeepsOperations,
-        doorkeeper: Doorkeeper,
         max_body_bytes: int,
     ) -> None:
-        self._doorkeeper = doorkeeper
-        door = Door(client=lambda: client, operations=lambda: operations, caller=_caller)
+        door = Door(client=lambda: client, operations=lambda: operations, caller=_caller, wait=_wait)
         self._server = make_server(door)
         self._server.streamable_http_app(
             stateless_http=True,
@@ -56,12 +53,10 @@ class McpEndpoint:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            text = self._doorkeeper.text_of(Headers(scope=scope))
-            scope[_KEY] = await run_sync(self._doorkeeper.admit, text)
-        except Refused as refused:
-            answer = problem(refused.status, refused.code, refused.detail, headers=refused.headers)
+        """Answer one request, which was admitted already."""
+        if scope["method"] != "POST":  # without sessions there is nothing to listen to, and nothing to end
+            headers = {"Allow": "POST"}
+            answer = problem(405, "method-not-allowed", "Method Not Allowed", headers=headers)
             await answer(scope, receive, send)
             return
         await self._server.session_manager.handle_request(scope, receive, send)
@@ -69,4 +64,8 @@ class McpEndpoint:
 
 def _caller(ctx: Context) -> Caller:
     request: Any = ctx.request_context.request
-    return Caller(request.scope[_KEY])
+    return Caller(request.scope[KEY])
+
+
+async def _wait(client: MemoryClient, receipts: Sequence[Receipt], timeout_s: float) -> list[Outcome]:
+    return await settled(client, receipts, timeout_s=timeout_s)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
+from anyio.to_thread import run_sync
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api_stub.access import Caller
 from api_stub.bodies import MOST_AT_ONCE, OperationOut
 from api_stub.client import MemoryClient
-from api_stub.fields import IdNumber, PageCursor, Share, TypeName
-from api_stub.handing_over import KeepsOperations, hand_over, operation_on, report, report_accepted
+from api_stub.fields import IdNumber, PageCursor, Share, TypeName, TypeNames
+from api_stub.handing_over import KeepsOperations, hand_over, keep, operation_on, report, report_accepted
 from api_stub.mcp_server.notes import (
     Associated,
     Counted,
@@ -31,6 +33,7 @@ from api_stub.mcp_server.notes import (
 from memory.api_keys import KeyScope
 from memory.cleanup import CleanupPolicy
 from memory.errors import InvalidMemory, MemorySystemError, NotFound, Recoverable
+from memory.models import Outcome, Receipt
 from memory.operations import Operation
 from memory.validation import MAX_NAME_LENGTH, check_types
 
@@ -45,8 +48,8 @@ Namespace = Annotated[
     Name | None,
     Field(description="Whose memories. Leave it out unless you were told one."),
 ]
-Types = Annotated[list[TypeName] | None, Field(min_length=1, description="Only these; all if left out.")]
-Id = Annotated[IdNumber, Field(description="The memory's `id`.")]
+Types = Annotated[TypeNames | None, Field(description="Only these; all if left out.")]
+Id = Annotated[IdNumber, Field(strict=True, description="The memory's `id`.")]
 Importance = Annotated[
     Share | None, Field(description="0 to 1: how much it matters; what matters little is forgotten some day.")
 ]
@@ -88,6 +91,8 @@ class Door:
     client: Callable[[], MemoryClient]
     operations: Callable[[], KeepsOperations]
     caller: Callable[[Context], Caller]
+    wait: Callable[[MemoryClient, Sequence[Receipt], float], Awaitable[list[Outcome]]]
+    """does what `MemoryClient.wait` does"""
 
 
 def _told(tool: Callable[Concatenate[MemoryTools, P], T]) -> Callable[Concatenate[MemoryTools, P], T]:
@@ -103,14 +108,29 @@ def _told(tool: Callable[Concatenate[MemoryTools, P], T]) -> Callable[Concatenat
     return call
 
 
+def _told_later(
+    tool: Callable[Concatenate[MemoryTools, P], Awaitable[T]],
+) -> Callable[Concatenate[MemoryTools, P], Awaitable[T]]:
+    """The same for a tool that waits."""
+
+    @wraps(tool)
+    async def call(self: MemoryTools, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await tool(self, *args, **kwargs)
+        except MemorySystemError as error:
+            raise ToolError(str(error)) from error
+
+    return call
+
+
 class MemoryTools:
     """The tools, over one door. Each says in its docstring what a model must know to use it."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    @_told
-    def add_memory(
+    @_told_later
+    async def add_memory(
         self,
         ctx: Context,
         content: Annotated[
@@ -156,10 +176,10 @@ class MemoryTools:
             created_at=created_at,
             uid=uid,
         )
-        return self._add(ctx, [new], namespace=namespace, wait_s=wait_s)
+        return await self._add(ctx, [new], namespace=namespace, wait_s=wait_s)
 
-    @_told
-    def add_memories(
+    @_told_later
+    async def add_memories(
         self,
         ctx: Context,
         memories: Annotated[list[NewMemory], Field(min_length=1, max_length=MOST_AT_ONCE)],
@@ -172,7 +192,7 @@ class MemoryTools:
         `memories`, from 0, with the reason. Waits until a search can find them all; if `status` is "running",
         ask get_operation_status with the operation's `id` later.
         """
-        return self._add(ctx, memories, namespace=namespace, wait_s=wait_s)
+        return await self._add(ctx, memories, namespace=namespace, wait_s=wait_s)
 
     @_told
     def search_memories(
@@ -252,8 +272,8 @@ class MemoryTools:
             next_cursor=str(found[-1].id) if len(found) == limit else None,
         )
 
-    @_told
-    def update_memory(
+    @_told_later
+    async def update_memory(
         self,
         ctx: Context,
         memory_id: Id,
@@ -266,17 +286,21 @@ class MemoryTools:
         wait_s: Wait = 10,
     ) -> OperationOut:
         """Change a memory that is no longer right; what you leave out stays as it is. Its id stays too."""
-        caller = self._caller(ctx, KeyScope.WRITE)
-        client = self._door.client()
-        caller.sees(client, memory_id)
+        caller = await run_sync(self._caller, ctx, KeyScope.WRITE)
         if importance is not None:
             metadata = {**(metadata or {}), "importance": importance}
         if content is None and memory_type is None and metadata is None:
             raise InvalidMemory(
                 field="content", value=None, allowed="there, or memory_type, importance or metadata"
             )
-        receipt = client.update(memory_id, content=content, memory_type=memory_type, metadata=metadata)
-        return self._kept(operation_on(receipt), wait_s=wait_s)
+
+        def update() -> Operation:
+            client = self._door.client()
+            caller.sees(client, memory_id)
+            receipt = client.update(memory_id, content=content, memory_type=memory_type, metadata=metadata)
+            return self._kept(operation_on(receipt))
+
+        return await self._report(await run_sync(update), wait_s=wait_s)
 
     @_told
     def delete_memory(self, ctx: Context, memory_id: Id) -> Deleted:
@@ -333,19 +357,19 @@ class MemoryTools:
         )
         return RelatedMemories(memories=[RelatedNote.of_related(one) for one in found])
 
-    @_told
-    def get_operation_status(
+    @_told_later
+    async def get_operation_status(
         self,
         ctx: Context,
         operation_id: Annotated[str, Field(description="The `id` that add_memory gave back.")],
         wait_s: Wait = 0,
     ) -> OperationOut:
         """Ask how far something is that was still "running"."""
-        caller = self._caller(ctx, KeyScope.READ)
-        operation = self._door.operations().get(operation_id)
+        caller = await run_sync(self._caller, ctx, KeyScope.READ)
+        operation = await run_sync(self._door.operations().get, operation_id)
         if operation is None or not caller.knows(operation.namespace):
             raise NotFound(f"no operation {operation_id!r}")
-        return self._report(operation, wait_s=wait_s)
+        return await self._report(operation, wait_s=wait_s)
 
     @_told
     def memory_stats(self, ctx: Context, namespace: Namespace = None) -> Counted:
@@ -377,7 +401,7 @@ class MemoryTools:
 
     def read_memory(self, ctx: Context, memory_id: str) -> str:
         """One memory, as JSON."""
-        if not (memory_id.isascii() and memory_id.isdigit() and 0 < int(memory_id[:20]) < 2**63):
+        if not re.fullmatch("[1-9][0-9]{0,15}", memory_id):
             raise ResourceNotFoundError(f"no live memory with id {memory_id!r}")
         try:
             caller = self._caller(ctx, KeyScope.READ)
@@ -393,20 +417,22 @@ class MemoryTools:
         caller.need(scope)
         return caller
 
-    def _add(
+    async def _add(
         self, ctx: Context, memories: list[NewMemory], *, namespace: str | None, wait_s: float
     ) -> OperationOut:
-        name = self._caller(ctx, KeyScope.WRITE).namespace(namespace)
+        caller = await run_sync(self._caller, ctx, KeyScope.WRITE)
+        name = caller.namespace(namespace)
         drafts = [memory.draft() for memory in memories]
-        operation = hand_over(self._door.client(), drafts, namespace=name)
+        operation = await run_sync(lambda: self._kept(hand_over(self._door.client(), drafts, namespace=name)))
         try:
-            return self._kept(operation, wait_s=wait_s)
+            return await self._report(operation, wait_s=wait_s)
         except Recoverable:  # it is accepted all the same; told an error, a model would add it again
             return report_accepted(operation)
 
-    def _kept(self, operation: Operation, *, wait_s: float) -> OperationOut:
-        self._door.operations().save(operation)
-        return self._report(operation, wait_s=wait_s)
+    def _kept(self, operation: Operation) -> Operation:
+        keep(self._door.operations(), operation)
+        return operation
 
-    def _report(self, operation: Operation, *, wait_s: float) -> OperationOut:
-        return report(operation, self._door.client().wait(operation.receipts, timeout_s=wait_s))
+    async def _report(self, operation: Operation, *, wait_s: float) -> OperationOut:
+        client = await run_sync(self._door.client)  # it may not be open yet
+        return report(operation, await self._door.wait(client, operation.receipts, wait_s))

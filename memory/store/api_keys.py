@@ -11,8 +11,11 @@ from memory.api_keys import ApiKey, KeyScope, hash_of, new_key, parts_of
 from memory.database import database_now
 from memory.errors import NotFound
 from memory.schema import api_keys
+from memory.store.rows import chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Row
 
     from memory.api_keys import KeyDraft
@@ -50,6 +53,21 @@ class ApiKeys:
                 .returning(api_keys)
             ).one()
         return _key_of(row), key
+
+    def live(self, ids: Collection[str]) -> set[str]:
+        """Return those of these ids whose keys still open something.
+
+        Raises:
+            ServerAway: the database cannot be reached.
+
+        """
+        statement = select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None))
+        with self._database.read() as connection:
+            return {
+                found
+                for some in chunks(sorted(ids))
+                for found in connection.scalars(statement.where(api_keys.c.id.in_(some)))
+            }
 
     def find(self, key: str) -> ApiKey | None:
         """Return the key that this text is, `None` for one that is unknown or revoked.

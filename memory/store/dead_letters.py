@@ -14,7 +14,7 @@ from memory.models import MemoryId
 from memory.schema import dead_letters, memories
 from memory.store.event_log import append_events
 from memory.store.memories import bury
-from memory.store.rows import LIVE, chunks, key_in
+from memory.store.rows import KEYS, LIVE, chunks, key_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from memory.store.rows import Key
 
 _MAX_REASON = 2000
+
+_REASONS = (
+    select(dead_letters.c.namespace, dead_letters.c.uid, dead_letters.c.reason)
+    .where(key_in(KEYS, dead_letters))
+    .order_by(dead_letters.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +119,11 @@ class DeadLetters:
 
     def reasons(self, keys: Iterable[Key]) -> dict[Key, str]:
         """Return the newest reason of each of `keys` that is a dead letter."""
-        columns = (dead_letters.c.namespace, dead_letters.c.uid, dead_letters.c.reason)
-        same = key_in(keys, dead_letters)
+        asked = list(keys)
+        if not asked:
+            return {}
         with self._database.read() as connection:
-            rows = connection.execute(select(*columns).where(same).order_by(dead_letters.c.id))
+            rows = connection.execute(_REASONS, {KEYS.key: asked})
             return {(row.namespace, row.uid): row.reason for row in rows}
 
     def release(self, ids: Sequence[int] | None) -> int:

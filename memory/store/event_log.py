@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Op = Literal["+", "-"]
 
+_APPLIED = select(index_state.c.applied_seq)
+
 SEEN_WITHIN = timedelta(minutes=1)
 """An owner that wrote anything within this time lives."""
 
@@ -120,6 +122,11 @@ class EventLog:
         """Return the newest event's number, 0 before the first."""
         with self._database.read() as connection:
             return read_head(connection)
+
+    def applied_seq(self) -> Seq:
+        """Return the newest event that the owner has applied: what every search sees."""
+        with self._database.read() as connection:
+            return Seq(connection.scalar(_APPLIED) or 0)
 
     def identity(self) -> Identity | None:
         """Return what this database's vectors belong to; `None` before a model was claimed."""

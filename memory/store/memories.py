@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, func, not_, null, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, not_, null, or_, select, true, update
 
 from memory.database import Database, database_now
 from memory.errors import NotFound
@@ -21,6 +21,7 @@ from memory.store.new_rows import insert_new
 from memory.store.pending import embed_rows, read_known
 from memory.store.rows import (
     INDEXED,
+    KEYS,
     LIVE,
     MEMORY_COLUMNS,
     Key,
@@ -36,12 +37,32 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     import numpy.typing as npt
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
 
     from memory.filters import Filter
     from memory.messages import RawMemory
     from memory.store.pending import Unembedded
     from memory.store.rows import Embeddings
+
+
+_LIVE_ONE = select(*MEMORY_COLUMNS).where(LIVE)
+_BY_ID = _LIVE_ONE.where(memories.c.id == bindparam("memory_id", type_=memories.c.id.type))
+_BY_ID_WITHIN = _BY_ID.where(memories.c.namespace.in_(bindparam("namespaces", expanding=True)))
+_BY_UID = _LIVE_ONE.where(memories.c.namespace == bindparam("namespace"), memories.c.uid == bindparam("uid"))
+
+_PROGRESS = select(
+    memories.c.id,
+    memories.c.namespace,
+    memories.c.uid,
+    memories.c.deleted_at,
+    memories.c.status,
+    # As an expression: for the plain column, Postgres walks all events backwards for each memory.
+    select(func.max(index_events.c.seq + 0))
+    .where(index_events.c.memory_id == memories.c.id)
+    .scalar_subquery()
+    .label("seq"),
+    select(index_state.c.applied_seq).scalar_subquery().label("applied_seq"),
+).where(key_in(KEYS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +161,11 @@ class MemoryStore:
             NotFound: there is none, or it was deleted, or it is in none of these namespaces.
 
         """
-        same = memories.c.id == memory_id
-        if namespaces is not None:
-            same = and_(same, memories.c.namespace.in_(namespaces))
-        return self._one(same, shown=f"id {memory_id}")
+        values: dict[str, Any] = {"memory_id": memory_id}
+        if namespaces is None:
+            return self._one(_BY_ID, values, shown=f"id {memory_id}")
+        values["namespaces"] = list(namespaces)
+        return self._one(_BY_ID_WITHIN, values, shown=f"id {memory_id}")
 
     def get_by_uid(self, uid: str, *, namespace: str) -> Memory:
         """Return a live memory by its idempotency key.
@@ -152,8 +174,18 @@ class MemoryStore:
             NotFound: there is none, or it was deleted.
 
         """
-        same = and_(memories.c.namespace == namespace, memories.c.uid == uid)
-        return self._one(same, shown=f"uid {uid!r} in namespace {namespace!r}")
+        values = {"namespace": namespace, "uid": uid}
+        return self._one(_BY_UID, values, shown=f"uid {uid!r} in namespace {namespace!r}")
+
+    def within(self, ids: Sequence[MemoryId], namespaces: Collection[str]) -> list[MemoryId]:
+        """Return those of `ids` that have a row in any of these namespaces, tombstones too."""
+        statement = select(memories.c.id).where(memories.c.namespace.in_(namespaces))
+        with self._database.read() as connection:
+            return [
+                MemoryId(found)
+                for some in chunks(ids)
+                for found in connection.scalars(statement.where(memories.c.id.in_(some)))
+            ]
 
     def context(self, memory_id: MemoryId, *, before: int, after: int) -> list[Memory]:
         """Return a live memory with its neighbours in its conversation, in their order.
@@ -327,20 +359,9 @@ class MemoryStore:
 
     def progress(self, keys: Iterable[Key]) -> dict[Key, Progress]:
         """Return how far each of `keys` that has a row has come."""
-        # As an expression: for the plain column, Postgres walks all events backwards for each memory.
-        newest = select(func.max(index_events.c.seq + 0)).where(index_events.c.memory_id == memories.c.id)
-        columns = (
-            memories.c.id,
-            memories.c.namespace,
-            memories.c.uid,
-            memories.c.deleted_at,
-            memories.c.status,
-        )
-        applied_seq = select(index_state.c.applied_seq).scalar_subquery().label("applied_seq")
-        statement = select(*columns, newest.scalar_subquery().label("seq"), applied_seq).where(key_in(keys))
         found: dict[Key, Progress] = {}
         with self._database.read() as connection:
-            for row in connection.execute(statement):
+            for row in connection.execute(_PROGRESS, {KEYS.key: list(keys)}):
                 applied = row.seq is None or row.seq <= row.applied_seq
                 found[row.namespace, row.uid] = Progress(
                     memory_id=MemoryId(row.id),
@@ -387,9 +408,9 @@ class MemoryStore:
             found.append(condition(where, is_sqlite=self._database.is_sqlite))
         return found
 
-    def _one(self, same: ColumnElement[bool], *, shown: str) -> Memory:
+    def _one(self, statement: Select[Any], values: dict[str, Any], *, shown: str) -> Memory:
         with self._database.read() as connection:
-            row = connection.execute(select(*MEMORY_COLUMNS).where(same, LIVE)).one_or_none()
+            row = connection.execute(statement, values).one_or_none()
         if row is None:
             message = f"no live memory with {shown}"
             raise NotFound(message)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, and_, column, literal, literal_column, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    BindParameter,
+    Boolean,
+    and_,
+    bindparam,
+    column,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -102,12 +115,18 @@ def _of_sqlite(element: _JsonElements, compiler: SQLCompiler, **options: Any) ->
     return f"json_each({compiler.process(element.clauses, **options)})"
 
 
-def key_in(keys: Iterable[Key], table: Table = memories) -> ColumnElement[bool]:
+KEYS = bindparam("keys", type_=JSON)
+"""Stands for keys in a statement that is made once and used often: making one takes longer than its answer.
+Its value is a list of keys."""
+
+
+def key_in(keys: Iterable[Key] | BindParameter[Any], table: Table = memories) -> ColumnElement[bool]:
     """Return the condition that a row of the table has one of these keys. Any number of them is one variable.
 
     As a list of pairs of variables, Postgres compares each row of a growing table with each of them.
     """
-    listed = _JsonElements(literal([list(key) for key in keys], JSON)).table_valued(column("value", JSON))
+    given = keys if isinstance(keys, BindParameter) else literal(list(keys), JSON)
+    listed = _JsonElements(given).table_valued(column("value", JSON))
     namespace, uid = (listed.c.value.op("->>")(literal_column(place)) for place in ("0", "1"))
     return tuple_(table.c.namespace, table.c.uid).in_(select(namespace, uid))
 

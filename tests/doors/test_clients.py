@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
 
 from api_stub.async_client import AsyncMemoryClient
@@ -187,6 +190,116 @@ def test_what_is_not_allowed_is_the_same_error_everywhere(client: MemoryClient, 
         client.update(int(stored.id or 0), memory_type="song")
 
 
+_SAID = datetime(2025, 3, 4, tzinfo=UTC)
+REFUSED: dict[str, Callable[[Any, int], object]] = {
+    "memory_id = 'abc': must be a whole number": lambda client, _: client.get("abc"),
+    "memory_id = True: must be a whole number": lambda client, _: client.get(True),
+    "memory_id = 9223372036854775808: must be": lambda client, _: client.get(2**63),
+    "memory_id = 1.0: must be": lambda client, _: client.context(1.0),
+    "memory_id = 0: must be": lambda client, _: client.delete(0),
+    "memory_id = None: must be": lambda client, _: client.update(None, content="x"),
+    "before = -1: must be a whole number in 0..100": lambda client, live: client.context(live, before=-1),
+    "after = 101: must be a whole number in 0..100": lambda client, live: client.context(live, after=101),
+    "uid = 5: must be text": lambda client, _: client.get_by_uid(5),
+    "uid = '\\ud800': must be text without lone": lambda client, _: client.get_by_uid("\ud800"),
+    "namespace = ' ': must be text": lambda client, _: client.get_by_uid("x", namespace=" "),
+    "min_seq = 'x': must be a whole number": lambda client, _: client.search("x", min_seq="x"),
+    "min_seq = nan: must be": lambda client, _: client.search("x", min_seq=math.nan),
+    "limit = 1.5: must be": lambda client, _: client.search("x", limit=1.5),
+    "recency = nan: must be a number": lambda client, _: client.search("x", recency=math.nan),
+    "memory_types = (): must be a list": lambda client, _: client.search("x", memory_types=()),
+    "source = []: must be": lambda client, _: client.search("x", source=[]),
+    "memory_types = []: must be a list": lambda client, _: client.list_memories(memory_types=[]),
+    "memory_types = 5: must be": lambda client, _: client.list_memories(memory_types=5),
+    "memory_type = 'song': must be one": lambda client, _: client.list_memories(memory_types=["song"]),
+    "memory_type = 5: must be one": lambda client, _: client.list_memories(memory_types=["task", 5]),
+    "limit = True: must be a whole number": lambda client, _: client.list_memories(limit=True),
+    "limit = 0: must be": lambda client, _: client.list_memories(limit=0),
+    "after = 'x': must be a whole number": lambda client, _: client.list_memories(after="x"),
+    "namespace = '': must be text": lambda client, _: client.list_memories(namespace=""),
+    "namespace = 5: must be text": lambda client, _: client.counts(namespace=5),
+    "where = {}: must be a mapping": lambda client, _: client.list_memories(where={}),
+    "where = 'colour': must be any of": lambda client, _: client.list_memories(where={"colour": 1}),
+    "where.metadata.x.eq = nan: must be": lambda client, _: client.list_memories(
+        where={"metadata.x": math.nan}
+    ),
+    "where.metadata.x.eq = datetime": lambda client, _: client.list_memories(where={"metadata.x": _SAID}),
+    "where.uid.eq = '\\ud800': must be": lambda client, _: client.list_memories(where={"uid": "\ud800"}),
+    "content = 5: must be text": lambda client, live: client.update(live, content=5),
+    "content = ' ': must be text": lambda client, live: client.update(live, content=" "),
+    "memory_type = 'song': must be one of": lambda client, live: client.update(live, memory_type="song"),
+    "source = '': must be text": lambda client, live: client.update(live, source=""),
+    "metadata = []: must be a JSON": lambda client, live: client.update(live, metadata=[]),
+    "metadata.x = nan: must be a finite": lambda client, live: client.update(live, metadata={"x": math.nan}),
+    "metadata.x = {1}: must be JSON": lambda client, live: client.update(live, metadata={"x": {1}}),
+    "metadata.x = datetime": lambda client, live: client.update(live, metadata={"x": _SAID}),
+    "metadata.x = '\\ud800': must be": lambda client, live: client.update(live, metadata={"x": "\ud800"}),
+    "metadata = 1: must be an object": lambda client, live: client.update(live, metadata={1: "x"}),
+    "metadata.importance = 2: must be": lambda client, live: client.update(live, metadata={"importance": 2}),
+    "related_memory_id = '2': must be": lambda client, live: client.associate(live, "2", "x"),
+    "relationship_type = '': must be": lambda client, live: client.associate(live, live, ""),
+    "strength = nan: must be": lambda client, live: client.associate(live, live, "x", strength=math.nan),
+    "metadata = []: must be a JSON object": lambda client, live: client.associate(
+        live, live, "x", metadata=[]
+    ),
+    "metadata.x = inf: must be a finite": lambda client, live: client.associate(
+        live, live, "x", metadata={"x": math.inf}
+    ),
+    "metadata.x = {2}: must be JSON": lambda client, live: client.associate(
+        live, live, "x", metadata={"x": {2}}
+    ),
+    "relationship_type = 5: must be": lambda client, live: client.dissociate(live, live, 5),
+    "relationship_type = ' ': must be": lambda client, live: client.related(live, relationship_type=" "),
+    "direction = 'up': must be both": lambda client, live: client.related(live, direction="up"),
+    "min_strength = nan: must be": lambda client, live: client.related(live, min_strength=math.nan),
+    "depth = 11: must be": lambda client, live: client.related(live, depth=11),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_an_argument_is_refused_everywhere_in_the_same_words(client: MemoryClient, words: str) -> None:
+    receipt = client.enqueue("a kite", uid="kite", namespace="refused")
+    live = int(client.wait(receipt, timeout_s=60).id or 0)
+    with pytest.raises(InvalidMemory) as caught:
+        REFUSED[words](client, live)
+    assert str(caught.value).startswith(words)
+
+
+def test_what_is_refused_is_not_sent() -> None:
+    with MemoryClient.from_url(f"http://127.0.0.1:{free_port()}") as client:
+        for words, call in REFUSED.items():
+            with pytest.raises(InvalidMemory) as caught:
+                call(client, 1)
+            assert str(caught.value).startswith(words)
+
+
+def test_a_number_of_numpy_is_one(client: MemoryClient, namespace: str) -> None:
+    one: Any = np.int64(1)
+    outcome = client.wait(client.enqueue("a kite", namespace=namespace), timeout_s=60)
+    live: Any = np.int64(outcome.id or 0)
+    assert client.get(live).content == "a kite"
+    assert len(client.context(live, before=one, after=one)) == 1
+    assert client.related(live, depth=one) == []
+    assert len(client.list_memories(namespace=namespace, limit=one)) == 1
+    assert client.list_memories(namespace=namespace, after=live) == []
+    seq: Any = np.int64(outcome.seq or 0)
+    assert len(client.search("kite", namespace=namespace, limit=one, min_seq=seq)) == 1
+
+
+def test_types_and_sources_may_be_anything_that_can_be_iterated_over(
+    client: MemoryClient, namespace: str
+) -> None:
+    draft = {"content": "a kite", "namespace": namespace, "source": "chat:1", "memory_type": "task"}
+    [outcome] = client.wait(client.enqueue_many([draft]), timeout_s=60)
+    types = ["TASK"] * 10
+    for of_types, sources in ((iter(types), iter(["chat:1", "x"])), (set(types), {"chat:1"})):
+        [hit] = client.search(
+            "kite", namespace=namespace, min_seq=outcome.seq, memory_types=of_types, source=sources
+        )
+        assert hit.memory.id == outcome.id
+    assert len(client.list_memories(namespace=namespace, memory_types=iter(types))) == 1
+
+
 def test_a_write_that_is_not_there_yet_is_waited_for(client: MemoryClient, namespace: str) -> None:
     with pytest.raises(NotYetSearchable):
         client.search("x", namespace=namespace, min_seq=10**9, timeout_s=0.5)
@@ -210,7 +323,12 @@ def test_without_a_namespace_it_is_the_only_one_of_the_key(stack: Stack, url: st
         assert receipt.namespace == "only one"
         outcome = client.wait(receipt, timeout_s=60)
         assert [hit.memory.id for hit in client.search("kite", min_seq=outcome.seq)] == [outcome.id]
-        assert client.enqueue_many(["one", {"content": "two"}])[1].namespace == "only one"
+        others = client.enqueue_many(["one kite", {"content": "two kites"}])
+        assert others[1].namespace == "only one"
+        client.wait(others, timeout_s=60)
+        pages = [client.search("kite", limit=2)]
+        pages.append(client.search("kite", limit=2, after=pages[0][-1].cursor))
+        assert [len({hit.memory.id for hit in page}) for page in pages] == [2, 1]
         with pytest.raises(NotFound, match="no namespace 'default'"):
             client.enqueue("x", namespace="default")
 

@@ -14,10 +14,19 @@ import httpx2
 import psutil
 import pytest
 
-from api_stub.http_api.access import REVOKED_WITHIN_S
+from api_stub.http_api.access import LOOK_EVERY_S, REVOKED_WITHIN_S
 from tests.doors.api import api, new_key, serving
 from tests.pipeline.stack import Stack
 from tests.waiting import wait_until
+
+
+@contextmanager
+def away(stack: Stack, name: str) -> Iterator[None]:
+    """Let a server be gone, and nobody start it again, until the end of the block."""
+    with suspended(psutil.Process(stack.process.pid)):
+        stack.child(name).kill()
+        yield
+
 
 NO_KEY = f"mem_{'0' * 12}_{'0' * 43}"
 """It looks like one."""
@@ -181,16 +190,30 @@ def test_memories_hang_together_over_http_too(stack: Stack, url: str) -> None:
 
 def test_an_operator_counts_cleans_up_and_erases_within_the_keys_namespaces(stack: Stack, url: str) -> None:
     with api(url, new_key(stack, "care", scopes="read write admin")) as client:
-        created(client, "one", "two", "three")
+        ids = [one["id"] for one in created(client, "one", "two", "three")["memories"]]
         counts = client.get("/v1/stats").json()
         assert (counts["stored"], counts["searchable"]) == (3, 3)
         report = client.post("/v1/cleanup", json={"max_age_days": 0, "min_importance": 0.9}).json()
         assert (report["total_found"], report["deleted"], report["dry_run"]) == (3, 0, True)
-        assert client.post("/v1/erase", json={}).json()["remaining"]["rows"] == 3
-        receipt = client.post("/v1/erase", json={"dry_run": False}).json()
-        assert (receipt["n_erased"], receipt["complete"]) == (3, True)
+        for everything in ({"namespace": "care"}, {"source": "user"}, {"ids": ids}):
+            assert client.post("/v1/erase", json=everything).json()["remaining"]["rows"] == 3
+        for nothing in ({}, {"dry_run": False}, {"namespace": None}):
+            refused(client.post("/v1/erase", json=nothing), 422, "invalid")
+        for n_erased in (1, 0):  # once more is the same once more
+            receipt = client.post("/v1/erase", json={"ids": ids[:1], "dry_run": False}).json()
+            assert (receipt["n_erased"], receipt["complete"]) == (n_erased, True)
+        receipt = client.post("/v1/erase", json={"namespace": "care", "dry_run": False}).json()
+        assert (receipt["n_erased"], receipt["complete"]) == (2, True)
         refused(client.post("/v1/erase", json={"namespace": "links"}), 404, "not-found")
-    with api(url, new_key(stack, scopes="admin")) as everywhere:
+        with api(url, new_key(stack, "another's")) as another:
+            theirs = created(another, "theirs")["memories"][0]["id"]
+        for not_own in (theirs, 2**52):
+            answer = client.post("/v1/erase", json={"ids": [ids[0], not_own], "dry_run": False})
+            assert refused(answer, 404, "not-found")["detail"] == f"no memory with id {not_own}"
+    with api(url, new_key(stack, scopes="admin read")) as everywhere:
+        assert everywhere.post("/v1/cleanup", json={"max_age_days": 0, "min_importance": 0.9}).json()[
+            "by_namespace"
+        ].keys() > {"another's"}
         text = everywhere.get("/metrics").text
         assert 'memory_http_requests_total{method="POST",route="/v1/erase",status="200"}' in text
         assert "care" not in text
@@ -250,6 +273,73 @@ def test_what_is_not_allowed_is_a_problem_with_a_code(
         answer = client.request(method, path, **sent)
         assert refused(answer, status, code)["detail"]
         assert answer.headers.get("allow") == ("GET, POST" if status == 405 else None)
+
+
+def test_a_uid_is_of_one_memory_and_stays_gone_with_it(stack: Stack, url: str) -> None:
+    with api(url, new_key(stack, "uids")) as client:
+        drafts = [{"content": "first", "uid": "1"}, {"content": "second", "uid": "1"}, {"content": "third"}]
+        answer = client.post("/v1/memories", json={"memories": drafts}, headers={"Prefer": "Wait=30"}).json()
+        assert (answer["status"], answer["counts"]["searchable"]) == ("partly", 2)
+        assert [one["position"] for one in answer["rejected"]] == [1]
+        assert client.delete(f"/v1/memories/{answer['memories'][0]['id']}").status_code == 200
+        again = {"memories": [{"content": "again", "uid": "1"}]}
+        answer = client.post("/v1/memories", json=again, headers={"Prefer": "wait=30"}).json()
+        assert (answer["status"], answer["counts"]["deleted"]) == ("failed", 1)
+        assert "stays gone" in answer["memories"][0]["reason"]
+
+
+def test_who_waits_for_a_write_that_never_comes_keeps_no_search_waiting(stack: Stack, url: str) -> None:
+    never = {"query": "x", "min_seq": 2**53 - 1, "wait_s": 10}
+    many = httpx2.Limits(max_connections=60)
+    with (
+        api(url, new_key(stack, "reader", scopes="read"), limits=many) as patient,
+        api(url, new_key(stack, "searching")) as client,
+        ThreadPoolExecutor(60) as waiting,
+    ):
+        seq = created(client, "a kite")["seq"]
+        asked = [waiting.submit(patient.post, "/v1/search", json=never) for _ in range(60)]
+        for _ in range(5):
+            found = client.post("/v1/search", json={"query": "kite", "min_seq": seq, "wait_s": 10})
+            assert found.json()["results"][0]["content"] == "a kite"
+        assert not any(one.done() for one in asked)  # all of them wait still
+        assert {refused(one.result(), 409, "not-yet-searchable")["detail"] for one in asked} == {
+            f"write {2**53 - 1} is not searchable yet"
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", {"query": "x", "memory_types": [1] * 1_000_000}),
+        ("/v1/cleanup", {"memory_types": ["task"] * 800_000}),
+        ("/v1/search", {"query": "x", "where": {"or": [{"uid": "x"}] * 500_000}}),
+        ("/v1/search", {"query": "x", "where": {"uid": {"in": ["x"] * 1_500_000}}}),
+        ("/v1/search", {f"unknown {n}": n for n in range(300_000)}),
+        ("/v1/memories", {"memories": [{"content": ""}] * 400_000}),
+        ("/v1/search", {"query": "x", "limit": 1000, "context": 10}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value)[:40],
+)
+def test_a_monstrous_body_is_refused_in_few_words(stack: Stack, url: str, path: str, body: Any) -> None:
+    with api(url, new_key(stack, "monstrous")) as client:
+        answer = client.post(path, json=body)
+        refused(answer, 422, "invalid")
+        assert len(answer.content) < 5_000
+
+
+def test_without_a_key_nothing_is_read_and_little_is_kept(stack: Stack, url: str) -> None:
+    for sent in ({"content": b"{"}, {"json": {"query": 1}}, {"content": b" " * (2**23 + 1)}):
+        refused(httpx2.post(f"{url}/v1/search", **sent), 401, "unauthorized")
+    refused(httpx2.get(f"{url}/v1/nothing"), 401, "unauthorized")
+    for origin in ("http://[", "null", "http://evil.example"):
+        refused(httpx2.get(f"{url}/healthz", headers={"Origin": origin}), 403, "cross-origin")
+    assert httpx2.request("PROPFIND", f"{url}/healthz").status_code == 405
+    with api(url, new_key(stack, scopes="admin")) as everywhere:
+        figures = everywhere.get("/metrics").text
+        assert 'method="other"' in figures
+        assert "PROPFIND" not in figures
+        shown = {"Authorization": "Bearer", "X-API-Key": everywhere.headers["Authorization"].split()[1]}
+        assert httpx2.get(f"{url}/v1/key", headers=shown).status_code == 200
 
 
 def test_development_mode_is_said_aloud_and_for_loopback_alone(stack: Stack) -> None:
@@ -346,11 +436,14 @@ def test_a_redis_that_hangs_holds_up_only_what_needs_it(stack: Stack) -> None:
 
 
 def test_memories_are_accepted_while_the_database_is_away(stack: Stack, url: str) -> None:
-    supervisor = psutil.Process(stack.process.pid)
-    with api(url, new_key(stack, "no database")) as client:
+    made = json.loads(stack.memory("keys", "create", "late", "-n", "no database", "--json").stdout)
+    with api(url, new_key(stack, "no database")) as client, api(url, made["key"]) as late:
         memory_id = created(client, "a kite")["memories"][0]["id"]
-        with suspended(supervisor):  # nobody starts it again
-            stack.child("postgres").kill()
+        assert late.get("/v1/stats").status_code == 200
+        stack.memory("keys", "revoke", made["id"])
+        looked_at = time.monotonic() + LOOK_EVERY_S + 1
+        wait_until(lambda: time.monotonic() > looked_at, timeout_s=10, why="every known key is looked at")
+        with away(stack, "postgres"):
             wait_until(
                 lambda: client.get(f"/v1/memories/{memory_id}").status_code == 503,
                 timeout_s=30,
@@ -365,6 +458,7 @@ def test_memories_are_accepted_while_the_database_is_away(stack: Stack, url: str
             refused(client.get(answer.headers["location"]), 503, "server-away")
             unknown = client.get("/v1/memories", headers={"Authorization": f"Bearer {NO_KEY}"})
             refused(unknown, 503, "server-away")
+            refused(late.post("/v1/memories", json=body), 503, "server-away")  # nobody has asked since
         wait_until(
             lambda: client.get(answer.headers["location"]).json()["status"] == "succeeded",
             timeout_s=60,
@@ -395,7 +489,7 @@ def test_the_log_has_no_content_and_no_key(stack: Stack) -> None:
             ("POST", "/mcp", {"json": {"jsonrpc": "2.0", "id": 1, "method": secret}}),
         ):
             client.request(method, path, **sent)
-        with suspended(stack.child("redis")):  # what fails is logged too
+        with away(stack, "redis"):  # what fails is logged too
             answer = client.post("/v1/memories", json={"memories": [{"content": secret}]})
             refused(answer, 503, "server-away")
         log = (stack.home / f"api-{url.rsplit(':', 1)[1]}.log").read_text()

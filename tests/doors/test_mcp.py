@@ -23,6 +23,7 @@ from api_stub.embedded_client import EmbeddedClient
 from api_stub.handing_over import RecentOperations
 from api_stub.mcp_server.server import make_server
 from api_stub.mcp_server.tools import Door
+from api_stub.waiting import settled
 from memory.settings import read_settings
 from tests.doors.api import new_key
 from tests.pipeline.stack import MEMORY, Stack
@@ -47,7 +48,12 @@ def test_in_process_over_an_embedded_memory(tmp_path: Path) -> None:
     settings = read_settings(db_url=f"sqlite:///{tmp_path / 'memories.db'}")
     with EmbeddedClient(settings) as memory:
         operations, caller = RecentOperations(), Caller(anybody("a test"))
-        door = Door(client=lambda: memory, operations=lambda: operations, caller=lambda _ctx: caller)
+        door = Door(
+            client=lambda: memory,
+            operations=lambda: operations,
+            caller=lambda _ctx: caller,
+            wait=lambda client, receipts, timeout_s: settled(client, receipts, timeout_s=timeout_s),
+        )
         with_client(lambda: Client(make_server(door)), whole_life)
 
 
@@ -155,11 +161,13 @@ async def whole_life(client: Client) -> None:
         ("update_memory", {"memory_id": boat}, "must be there"),
         ("add_association", {**link, "related_memory_id": nuts}, f"no live memory with id {nuts}"),
         ("get_operation_status", {"operation_id": "x"}, "no operation 'x'"),
+        ("get_memory", {"memory_id": True}, "memory_id"),
+        ("search_memories", {"query": "x", "memory_types": ["task"] * 50_000}, "memory_types"),
     ):
         answer = await client.call_tool(name, arguments)
         assert answer.is_error, (name, arguments)
         assert why in answer.content[0].text
-    for missing in (nuts, "x"):
+    for missing in (nuts, "x", "1" * 30):
         with pytest.raises(MCPError, match="no live memory"):
             await client.read_resource(f"memory://{missing}")
 
@@ -263,6 +271,9 @@ def test_over_http_nobody_is_answered_without_a_key_or_from_elsewhere(stack: Sta
     answer = httpx2.post(f"{url}/mcp", json=body, headers={**accept, **key, "Origin": "https://evil.example"})
     assert (answer.status_code, answer.json()["code"]) == (403, "cross-origin")
     assert httpx2.post(f"{url}/mcp", json=body, headers={**accept, **key}).status_code == 200
+    for method in ("GET", "DELETE"):  # nothing to listen to, nothing to end
+        answer = httpx2.request(method, f"{url}/mcp", headers={**accept, **key})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 def with_client(connect: Callable[[], Client], use: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
